@@ -1,0 +1,429 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SQLite side: opened read-only, one snapshot, nothing left behind.
+
+A read-only connection to a WAL database still creates the -wal and -shm files
+when they are missing, and can't remove them again. They are removed here, under
+the lock that SQLite itself takes for it, so that another process that has opened
+the database meanwhile keeps its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sqlite3
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from .errors import MigrationError
+
+_MAGIC = b"SQLite format 3\x00"
+_CHUNK = 1 << 20
+_SHARED_FIRST = 0x40000002
+_SHARED_SIZE = 510
+# Change counter, its copy and the version that wrote last: they move without a change of
+# content. Bytes 18 and 19 are the journal mode.
+_VOLATILE = ((18, 20), (24, 28), (92, 100))
+_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """SHA-256 over the pages as a reader sees them; a checkpoint doesn't change it."""
+
+    sha256: str | None
+    size: int
+
+
+def _fail_os(path: str, error: OSError) -> MigrationError:
+    if isinstance(error, FileNotFoundError):
+        return MigrationError(
+            f"The SQLite file {path} does not exist on this host. Set src to the path of the "
+            "application's database file."
+        )
+    if isinstance(error, PermissionError):
+        return MigrationError(
+            f"The SQLite file {path} can't be read: {error.strerror}. Run the task with become, "
+            "or as the file's owner."
+        )
+    return MigrationError(f"The SQLite file {path} can't be read: {error.strerror}.")
+
+
+def read_header(path: str) -> bytes:
+    """The first 100 bytes, after all checks that need no SQLite."""
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise MigrationError(
+                f"{path} is not a regular file. Set src to the application's SQLite file."
+            )
+        with open(path, "rb") as handle:
+            header = handle.read(100)
+    except OSError as error:
+        raise _fail_os(path, error) from error
+    if not header:
+        raise MigrationError(
+            f"The SQLite file {path} is empty (0 bytes): there is nothing to migrate. "
+            "Check that src is the file that the application uses."
+        )
+    if not header.startswith(_MAGIC):
+        raise MigrationError(
+            f"{path} is not a SQLite database: it doesn't start with SQLite's header. It is "
+            "another kind of file, or encrypted (SQLCipher, SEE); an encrypted database must be "
+            "exported to a plain one first."
+        )
+    if len(header) < 100:
+        raise MigrationError(f"The SQLite file {path} is truncated: {len(header)} bytes.")
+    return header
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _wal_pages(handle: Any, page_size: int) -> tuple[dict[int, int], int | None]:
+    """Offsets of the newest committed image of each page in a -wal file, and the page count."""
+    head = handle.read(32)
+    if len(head) < 32:
+        return {}, None
+    magic, _version, wal_page_size = struct.unpack(">III", head[:12])
+    salts = head[16:24]
+    if magic & ~1 != 0x377F0682 or wal_page_size != page_size:
+        return {}, None
+    committed: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    pages: int | None = None
+    offset = 32
+    while True:
+        handle.seek(offset)
+        frame = handle.read(24)
+        if len(frame) < 24 or frame[8:16] != salts:
+            break
+        number, size_after = struct.unpack(">II", frame[:8])
+        pending[number] = offset + 24
+        if size_after:
+            committed.update(pending)
+            pending.clear()
+            pages = size_after
+        offset += 24 + page_size
+    return committed, pages
+
+
+def _masked(page: bytes) -> bytes:
+    masked = bytearray(page)
+    for first, last in _VOLATILE:
+        masked[first:last] = bytes(last - first)
+    return bytes(masked)
+
+
+def content_fingerprint(path: str) -> Fingerprint:
+    """Hash of the database's pages: the file's, overlaid with those committed in its -wal."""
+    read_header(path)
+    try:
+        with open(path, "rb") as handle:
+            return _fingerprint(path, handle)
+    except OSError as error:
+        raise _fail_os(path, error) from error
+
+
+def _fingerprint(path: str, handle: BinaryIO) -> Fingerprint:
+    handle.seek(0)
+    header = handle.read(100)
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 65536 if page_size == 1 else page_size
+    if page_size < 512 or page_size & (page_size - 1):
+        raise MigrationError(f"The SQLite file {path} is corrupt: page size {page_size}.")
+    digest = hashlib.sha256()
+    wal_handle = None
+    try:
+        overlay: dict[int, int] = {}
+        pages: int | None = None
+        if header[18] == 2 and _size(path + "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                wal_handle = open(path + "-wal", "rb")
+                overlay, pages = _wal_pages(wal_handle, page_size)
+        if pages is None:
+            pages = os.fstat(handle.fileno()).st_size // page_size
+        per_read = max(1, _CHUNK // page_size)
+        number = 1
+        while number <= pages:
+            count = min(per_read, pages - number + 1)
+            handle.seek((number - 1) * page_size)
+            block = handle.read(count * page_size)
+            plain = number > 1 and not (
+                overlay and any(n in overlay for n in range(number, number + count))
+            )
+            if plain:
+                digest.update(block)
+            else:
+                for index in range(count):
+                    page = block[index * page_size : (index + 1) * page_size]
+                    if wal_handle is not None and number + index in overlay:
+                        wal_handle.seek(overlay[number + index])
+                        page = wal_handle.read(page_size)
+                    digest.update(_masked(page) if number + index == 1 else page)
+            number += count
+    finally:
+        if wal_handle is not None:
+            wal_handle.close()
+    return Fingerprint(digest.hexdigest(), pages * page_size)
+
+
+class SourceDatabase:
+    """A read-only snapshot of a SQLite database; use as a context manager."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.real_path = os.path.realpath(path)
+        self.connection: sqlite3.Connection
+        self.wal_mode = False
+        self.immutable = False
+        self._watcher: sqlite3.Connection | None = None
+        self._handle: BinaryIO | None = None
+        self._version: Any = None
+        self._had: dict[str, bool] = {}
+
+    def __enter__(self) -> SourceDatabase:
+        header = read_header(self.real_path)
+        self.wal_mode = header[18] == 2
+        self._had = {suffix: os.path.exists(self.real_path + suffix) for suffix in ("-wal", "-shm")}
+        folder = os.path.dirname(self.real_path)
+        if self.wal_mode and not os.access(folder, os.W_OK):
+            if not _size(self.real_path + "-wal"):
+                # Nothing is in the -wal, and no file may be created: read the file as it is,
+                # and prove at the end that nobody has written to it.
+                self.immutable = True
+            elif not self._had["-shm"]:
+                raise MigrationError(
+                    f"The SQLite file {self.path} has committed rows in {self.path}-wal, and "
+                    f"the folder {folder} isn't writable, so SQLite can't build the index that "
+                    "it needs to read them. Run the task with become, or as the file's owner, "
+                    "or stop the application cleanly so that it empties the -wal file."
+                )
+        try:
+            # Closing any descriptor of a file drops all of the process's locks on it, SQLite's
+            # too. So this one is opened before SQLite's and closed after them.
+            self._handle = open(self.real_path, "rb")
+            self.connection = self._connect()
+            # Before the snapshot: a write between the two is then reported, not missed.
+            self._watch()
+            self._begin()
+        except OSError as error:
+            self.__exit__()
+            raise _fail_os(self.path, error) from error
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for connection in (getattr(self, "connection", None), self._watcher):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        if self._handle is not None:
+            self._handle.close()
+        self._remove_own_files()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"file:{quote(self.real_path)}?mode=ro"
+        if self.immutable:
+            uri += "&immutable=1"
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+
+    def _begin(self) -> None:
+        try:
+            self.connection.execute("BEGIN")
+            self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+
+    def _stat(self) -> tuple[int, int, int]:
+        info = os.stat(self.real_path)
+        return (info.st_size, info.st_mtime_ns, _size(self.real_path + "-wal") or 0)
+
+    def _watch(self) -> None:
+        if self.immutable:
+            self._version = self._stat()
+            return
+        self._watcher = self._connect()
+        self._version = self._data_version()
+
+    def _data_version(self) -> Any:
+        assert self._watcher is not None
+        try:
+            return self._watcher.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+
+    def written_meanwhile(self) -> bool:
+        """Whether another process has committed since the snapshot was taken."""
+        if self.immutable:
+            return bool(self._stat() != self._version)
+        return bool(self._data_version() != self._version)
+
+    def explain(self, error: sqlite3.Error) -> MigrationError:
+        text = str(error)
+        if "malformed" in text or "disk image" in text:
+            cause = "the file is corrupt. Restore it from a backup, or repair it with sqlite3's "
+            return MigrationError(
+                f"The SQLite file {self.path} can't be read: {text}; {cause}.recover command."
+            )
+        if "not a database" in text:
+            return MigrationError(
+                f"{self.path} is not a SQLite database, or it is encrypted: {text}. An encrypted "
+                "database must be exported to a plain one first."
+            )
+        if "readonly" in text and os.path.exists(self.real_path + "-journal"):
+            return MigrationError(
+                f"The SQLite file {self.path} has an unfinished transaction in "
+                f"{self.path}-journal, which only a writing connection can roll back. Start and "
+                "stop the application once, so that it is rolled back, and run this again."
+            )
+        if "locked" in text or "busy" in text:
+            return MigrationError(
+                f"The SQLite file {self.path} is locked by another process: {text}. Stop the "
+                "application, or wait for its long transaction, and run this again."
+            )
+        return MigrationError(
+            f"The SQLite file {self.path} can't be read: {text}. Check that the file and its "
+            "folder can be read by the user that the task runs as."
+        )
+
+    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self.connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+
+    def current_fingerprint(self) -> Fingerprint:
+        """Of what is in the files now, which may be newer than the snapshot."""
+        assert self._handle is not None
+        try:
+            return _fingerprint(self.real_path, self._handle)
+        except OSError as error:
+            raise _fail_os(self.path, error) from error
+
+    def fingerprint(self) -> Fingerprint:
+        """The snapshot's own fingerprint; no hash if a writer is too busy to get it in peace."""
+        for _attempt in range(3):
+            found = self.current_fingerprint()
+            if not self.written_meanwhile():
+                return found
+            # Take a newer snapshot. Nothing has been read from the old one yet.
+            self.connection.execute("ROLLBACK")
+            self._version = self._stat() if self.immutable else self._data_version()
+            self._begin()
+        return Fingerprint(None, found.size)
+
+    def check_integrity(self, tables: list[str]) -> None:
+        """Stops on a corrupt file and on broken foreign keys."""
+        try:
+            rows = self.connection.execute("PRAGMA integrity_check").fetchmany(_PROBLEMS_SHOWN)
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+        problems = [str(row[0]) for row in rows if row[0] != "ok"]
+        # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
+        damage = [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
+        if damage:
+            raise MigrationError(
+                f"The SQLite file {self.path} is corrupt: {'; '.join(damage)}. Restore it from a "
+                "backup, or repair it with sqlite3's .recover command; nothing was migrated.",
+                integrity_check=damage,
+            )
+        self._check_foreign_keys(tables)
+
+    def _check_foreign_keys(self, tables: list[str]) -> None:
+        orphans: dict[tuple[str, str], list[Any]] = {}
+        counts: dict[tuple[str, str], int] = {}
+        for table in tables:
+            try:
+                cursor = self.connection.execute(f"PRAGMA foreign_key_check({quote_sqlite(table)})")
+                for child, rowid, parent, _number in cursor:
+                    key = (str(child), str(parent))
+                    counts[key] = counts.get(key, 0) + 1
+                    if len(orphans.setdefault(key, [])) < 5:
+                        orphans[key].append(rowid)
+            except sqlite3.OperationalError as error:
+                # A foreign key without a unique key on the other side: SQLite can't check this
+                # table, and the plan says which key isn't carried.
+                if "mismatch" not in str(error) and "no such table" not in str(error):
+                    raise self.explain(error) from error
+            except sqlite3.Error as error:
+                raise self.explain(error) from error
+        wrong: list[dict[str, Any]] = [
+            {"table": child, "parent": parent, "rows": count, "rowids": orphans[child, parent]}
+            for (child, parent), count in counts.items()
+            if parent in tables
+        ]
+        if wrong:
+            text = "; ".join(
+                f"{w['rows']} rows of {w['table']} refer to rows that {w['parent']} doesn't have "
+                f"(rowids {', '.join(str(r) for r in w['rowids'])}{_more(w)})"
+                for w in wrong
+            )
+            raise MigrationError(
+                f"The SQLite file {self.path} breaks its own foreign keys: {text}. PostgreSQL "
+                "can't hold them; delete or mend these rows in SQLite first. Nothing was "
+                "migrated.",
+                foreign_key_violations=wrong,
+            )
+
+    def rows(self, sql: str, text_factory: Any = str) -> Iterator[list[tuple[Any, ...]]]:
+        """The result in batches, so that memory stays constant."""
+        self.connection.text_factory = text_factory
+        try:
+            cursor = self.connection.execute(sql)
+            while batch := cursor.fetchmany(256):
+                yield batch
+        finally:
+            self.connection.text_factory = str
+
+    def _remove_own_files(self) -> None:
+        if not self.wal_mode or self.immutable:
+            return
+        mine = [suffix for suffix in ("-wal", "-shm") if self._had.get(suffix) is False]
+        if not any(os.path.exists(self.real_path + suffix) for suffix in mine):
+            return
+        try:
+            descriptor = os.open(self.real_path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            # Every connection to a WAL database holds a shared lock on these bytes for as
+            # long as it is open: getting them exclusively proves that there is none.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+            if not _size(self.real_path + "-wal"):
+                for suffix in mine:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.real_path + suffix)
+            elif "-shm" in mine:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.real_path + "-shm")
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def _more(wrong: dict[str, Any]) -> str:
+    return ", ..." if wrong["rows"] > len(wrong["rowids"]) else ""
+
+
+def quote_sqlite(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

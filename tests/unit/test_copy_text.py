@@ -1,0 +1,175 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values as COPY text: what is written, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import copy_text
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.copy_text import (
+    BadValue,
+    CopyStream,
+    check_json,
+    encoder_for,
+    row_encoder,
+)
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.types import (
+    TargetType,
+)
+
+
+def kind(name: str, **more: int) -> TargetType:
+    return TargetType(name, name, "", **more)
+
+
+def unescape(text: str) -> str:
+    """COPY's own rules, written apart from the encoder."""
+    out, index = [], 0
+    while index < len(text):
+        if text[index] == "\\":
+            index += 1
+            out.append({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}[text[index]])
+        else:
+            assert text[index] not in "\n\t\r"
+            out.append(text[index])
+        index += 1
+    return "".join(out)
+
+
+@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])))
+def test_any_text_comes_back_and_breaks_no_line(text: str) -> None:
+    assert unescape(copy_text.escape(text)) == text
+
+
+@given(st.floats(allow_nan=False))
+def test_doubles_are_exact(value: float) -> None:
+    back = float(copy_text.encode_double(value))
+    assert back == value and math.copysign(1, back) == math.copysign(1, value)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "expected"),
+    [
+        (kind("bigint"), -(2**63), "-9223372036854775808"),
+        (kind("bigint"), 3.0, "3"),
+        (kind("boolean"), 1, "t"),
+        (kind("boolean"), 0, "f"),
+        (kind("double"), 2**53, "9007199254740992"),
+        (kind("double"), math.inf, "Infinity"),
+        (kind("text"), "a\tb\\c\nd\r", "a\\tb\\\\c\\nd\\r"),
+        (kind("text"), "\\N", "\\\\N"),
+        (kind("text"), "\\.", "\\\\."),
+        (kind("text"), "", ""),
+        (kind("text", length=3), "äöü", "äöü"),
+        (kind("loose_text"), 5, "5"),
+        (kind("bytea"), b"\x00\xff", "\\\\x00ff"),
+        (kind("json"), '{"a": "b\\n"}', '{"a": "b\\\\n"}'),
+        (kind("json"), 12, "12"),
+        (kind("json"), 1.5, "1.5"),
+        (kind("date"), "2024-02-29", "2024-02-29"),
+        (kind("time"), "23:59:59.123", "23:59:59.123"),
+        (kind("timestamp"), "2024-01-02 03:04:05.678901", "2024-01-02 03:04:05.678901"),
+        (kind("timestamp"), "2024-01-02T03:04", "2024-01-02T03:04"),
+        (kind("timestamp"), "2024-01-02", "2024-01-02"),
+        (kind("timestamptz"), "2024-01-02 03:04:05+00:00", "2024-01-02 03:04:05+00:00"),
+        (kind("timestamptz"), "2024-01-02T03:04:05Z", "2024-01-02T03:04:05Z"),
+        (kind("numeric", precision=5, scale=2), 19.99, "19.99"),
+        (kind("numeric", precision=5, scale=2), 0.1 + 0.2, "0.3"),
+        (kind("numeric", precision=5, scale=2), 100, "100"),
+        (kind("numeric", precision=5, scale=2), 7.0, "7.0"),
+        (kind("numeric", precision=2, scale=2), 0.25, "0.25"),
+        (kind("numeric", precision=5, scale=2), "1.50", "1.50"),
+        (kind("numeric"), 1e300, "1E+300"),
+    ],
+)
+def test_written(target: TargetType, value: object, expected: str) -> None:
+    assert encoder_for(target)(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        (kind("bigint"), "12"),
+        (kind("bigint"), 1.5),
+        (kind("bigint"), 1e300),
+        (kind("bigint"), b"1"),
+        (kind("boolean"), 2),
+        (kind("boolean"), "true"),
+        (kind("double"), "1.0"),
+        (kind("double"), 2**53 + 1),
+        (kind("double"), 2**62 + 1),
+        (kind("text"), "a\x00b"),
+        (kind("text"), b"blob"),
+        (kind("text"), 5),
+        (kind("text", length=3), "abcd"),
+        (kind("loose_text"), b"x"),
+        (kind("bytea"), "secret words"),
+        (kind("json"), b"{}"),
+        (kind("json"), math.inf),
+        (kind("date"), "2023-02-29"),
+        (kind("date"), "2024-1-2"),
+        (kind("date"), "2024-01-02 10:00:00"),
+        (kind("date"), "now"),
+        (kind("date"), "0000-01-01"),
+        (kind("date"), "２０２４-01-01"),
+        (kind("time"), "24:00:00"),
+        (kind("time"), "10:00:60"),
+        (kind("time"), "10:00:00.1234567"),
+        (kind("timestamp"), "now"),
+        (kind("timestamp"), "infinity"),
+        (kind("timestamp"), "01/02/2024"),
+        (kind("timestamp"), "2024-01-02 03:04:05+02:00"),
+        (kind("timestamp"), "2024-01-02 24:00:00"),
+        (kind("timestamp"), "2024-01-02 03:04:05.1234567"),
+        (kind("timestamp"), "2024-01-02 03:04:05\n"),
+        (kind("timestamp"), "2024-02-30 00:00:00"),
+        (kind("timestamp"), 1700000000),
+        (kind("timestamptz"), "2024-01-02 03:04:05"),
+        (kind("numeric", precision=5, scale=2), 1000),
+        (kind("numeric", precision=5, scale=2), 1000.5),
+        (kind("numeric", precision=5, scale=2), 1.005),
+        (kind("numeric", precision=5, scale=2), "NaN"),
+        (kind("numeric", precision=5, scale=2), "1,50"),
+        (kind("numeric"), math.inf),
+    ],
+)
+def test_refused_without_showing_the_value(target: TargetType, value: object) -> None:
+    with pytest.raises(BadValue) as caught:
+        encoder_for(target)(value)
+    if isinstance(value, str) and len(value) > 3:
+        assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "NaN", "[1,]", "'a'", ""])
+def test_no_json(text: str) -> None:
+    with pytest.raises(BadValue):
+        check_json(text, binary=False)
+
+
+def test_json_with_nul_escape_only_in_json() -> None:
+    check_json('"\\u0000"', binary=False)
+    with pytest.raises(BadValue):
+        check_json('"\\u0000"', binary=True)
+
+
+def test_rows_and_nulls() -> None:
+    encode = row_encoder([kind("bigint"), kind("text"), kind("text")], [True, False, False])
+    assert encode((1, None, "a\tb")) == "1\t\\N\ta\\tb\n"
+    with pytest.raises(BadValue, match="NOT NULL"):
+        encode((None, None, None))
+
+
+def test_stream_counts_and_keeps_the_cause() -> None:
+    encode = row_encoder([kind("bigint")], [True])
+    stream = CopyStream([[(1,), (2,)], [(3,)]], encode)
+    assert [stream.read(), stream.read(), stream.read()] == [b"1\n2\n", b"3\n", b""]
+    assert (stream.rows, stream.bytes) == (3, 6)
+    broken = CopyStream([[(1,), ("x",)]], encode)
+    with pytest.raises(BadValue):
+        broken.read()
+    assert isinstance(broken.failure, BadValue)
