@@ -160,6 +160,15 @@ def guarded(main: Callable[[list[str]], int], arguments: list[str]) -> int:
     except ToolError as error:
         complain(str(error))
         return 2
+    except PermissionError as error:
+        if error.filename is None or not str(error.filename).startswith(str(ROOT)):
+            raise
+        complain(
+            f"{error.filename} can't be written. It belongs to another user, mostly because this"
+            " command ran as root before: run it as root again, or give the checkout to yourself"
+            f" (sudo chown -R \"$USER\" {ROOT})."
+        )
+        return 2
     except KeyboardInterrupt:
         complain("stopped before the end. Run the same command again: it goes on from here.")
         return 130

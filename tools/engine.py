@@ -187,6 +187,9 @@ def docker_engine(*, install: bool = True) -> Docker | None:
             if not install:
                 return None
             apt_install(["docker.io", "iptables"], "The Docker engine")
+        if not _clients():
+            # From Debian 13 on the client is a package of its own.
+            apt_install(["docker-cli"], "The Docker client")
         dockerd = _dockerd()
         if dockerd is None:
             raise ToolError("docker.io is installed, but there is no dockerd in /usr/sbin.")

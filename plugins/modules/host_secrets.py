@@ -109,6 +109,8 @@ mended:
   returned: success
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.golive.webstack.plugins.module_utils.host_secrets import (
@@ -118,7 +120,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.host_secrets impor
 )
 
 
-def _shown(params: dict) -> dict:
+def _shown(params: dict[str, Any]) -> dict[str, Any]:
     """The options without the given values."""
     return {
         "directory": params["directory"],

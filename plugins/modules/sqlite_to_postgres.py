@@ -17,7 +17,7 @@ description:
   - The source is opened read-only in one snapshot and never changed. Its own integrity and its
     foreign keys are checked first.
   - Every value is checked. A value that its PostgreSQL column can't hold exactly (text in an
-    C(INTEGER) column, a date that is none, a NUL byte, text longer than C(VARCHAR(n))) stops the
+    C(INTEGER) column, a date that is none, a NUL byte, a text longer than its column) stops the
     migration, and all of them are listed by table, column, rowid and count.
   - What PostgreSQL has no equal for (views, triggers, virtual tables, some expressions) is listed
     in RV(not_carried) and as warnings.
@@ -29,6 +29,8 @@ description:
 notes:
   - Stop the application before the final migration. Rows that it writes to SQLite after the
     snapshot are not in PostgreSQL; the next run then fails, and says so.
+  - A run on a database in WAL mode that is killed can leave an empty C(-wal) and a C(-shm) file
+    beside it, as every reader of SQLite does. They hold no data.
   - Texts in C(text) and C(varchar) columns sort by the database's collation, not by bytes as in
     SQLite.
 attributes:

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +38,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.v
 )
 
 if TYPE_CHECKING:
-    from conftest import Database
+    from tests.integration.conftest import Database
 
 psycopg2 = pytest.importorskip("psycopg2")
 
@@ -603,3 +605,33 @@ def test_statement_that_only_postgres_refuses_is_named(
     outcome = database.migrate(source)
     assert [x["kind"] for x in outcome.not_carried] == ["foreign key"]
     assert outcome.not_carried[0]["reason"].startswith("PostgreSQL:")
+
+
+def test_values_come_back_exactly(database: Database, make_source: MakeSource) -> None:
+    source = make_source(
+        "CREATE TABLE v (id INTEGER PRIMARY KEY, t TEXT, r REAL, i INTEGER, b BLOB, j JSON)"
+    )
+    random = Random(2024)
+    characters = [chr(c) for c in range(1, 0x11000) if not 0xD800 <= c < 0xE000]
+    rows = []
+    for number in range(3000):
+        text = "".join(random.choices(characters, k=random.randrange(60)))
+        real = struct.unpack(">d", random.randbytes(8))[0]
+        rows.append(
+            (
+                number - 1500,
+                text + random.choice(["\\", "\\N", "\n", "\r", "\t", "\\.", ""]),
+                None if real != real else real,
+                random.randrange(-(2**63), 2**63),
+                random.randbytes(random.randrange(40)),
+                json.dumps([text, number], ensure_ascii=bool(number % 2)),
+            )
+        )
+    connection = sqlite3.connect(source)
+    connection.executemany("INSERT INTO v VALUES (?, ?, ?, ?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+    database.migrate(source)
+    found = database.query("SELECT id, t, r, i, b, j::text FROM v ORDER BY id")
+    assert [(*row[:4], bytes(row[4]), row[5]) for row in found] == rows
+    assert not prove(database, source).differences

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.t
 )
 
 
-def kind(name: str, **more: int) -> TargetType:
+def kind(name: str, **more: Any) -> TargetType:
     return TargetType(name, name, "", **more)
 
 
