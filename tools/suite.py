@@ -224,7 +224,7 @@ printf "listen_addresses = '*'\nfsync = off\n" >"$conf/conf.d/test.conf"
 echo 'host all all all scram-sha-256' >>"$conf/pg_hba.conf"
 systemctl restart "postgresql@$version-main"
 for _ in $(seq 60); do pg_isready -q && break; sleep 0.5; done
-su postgres -c "psql -qc \"CREATE ROLE golive_test LOGIN CREATEDB PASSWORD 'golive_test'\""
+su postgres -c "psql -qc \"CREATE ROLE golive_test LOGIN CREATEDB PASSWORD 'only-for-tests'\""
 su postgres -c "createdb -O golive_test golive_test"
 """
 REDIS = r"""
@@ -251,7 +251,7 @@ def _service_host(run: Run, suite: str, packages: Sequence[str], script: str) ->
 
 
 def _dsn(address: str, database: str) -> str:
-    return f"postgresql://golive_test:golive_test@{address}:5432/{database}"
+    return f"postgresql://golive_test:only-for-tests@{address}:5432/{database}"
 
 
 def example_services(run: Run) -> None:
