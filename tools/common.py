@@ -166,7 +166,7 @@ def guarded(main: Callable[[list[str]], int], arguments: list[str]) -> int:
         complain(
             f"{error.filename} can't be written. It belongs to another user, mostly because this"
             " command ran as root before: run it as root again, or give the checkout to yourself"
-            f" (sudo chown -R \"$USER\" {ROOT})."
+            f' (sudo chown -R "$USER" {ROOT}).'
         )
         return 2
     except KeyboardInterrupt:

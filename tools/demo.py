@@ -63,8 +63,8 @@ Environment:
   GOLIVE_DEBIAN_MIRROR=URL    the Debian mirror to make the image from
 
 Exit codes: 0 live and answering; 1 a check failed; 2 something on this machine is in the
-way (the message says what to set) or a task failed; 4 the container was unreachable;
-130 stopped by Ctrl-C.
+way (the message says what to set) or a task failed; 130 stopped by Ctrl-C; any other is
+ansible-playbook's own.
 """
 
 

@@ -58,6 +58,22 @@ MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
 )
+# The list serves several releases: only what this one has is asked for.
+DOWNLOAD = r"""
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+for name in "$@"; do
+    if apt-cache show "$name" >/dev/null 2>&1; then
+        set -- "$@" "$name"
+    else
+        echo "not in this release: $name"
+    fi
+    shift
+done
+echo 'APT::Keep-Downloaded-Packages "true";' >/etc/apt/apt.conf.d/90keep-archives
+apt-get -q install -y --download-only --no-install-recommends "$@"
+"""
 # Debian's archives drop superseded packages, so old lists point at files that are gone.
 MAX_AGE_DAYS = 10
 
@@ -88,7 +104,7 @@ def _recipe(name: str) -> str:
     suite, _, variant = name.partition("-")
     text = f"{SUITES[suite]} {MINIMAL} {MASKED} {os.environ.get('GOLIVE_DEBIAN_MIRROR', '')}"
     if variant:
-        text += " ".join(cached_packages())
+        text += " ".join(cached_packages()) + DOWNLOAD
     return file_hash(MOUNTS, extra=text)[:16]
 
 
@@ -155,17 +171,8 @@ def _make_cached(docker: Docker, name: str) -> None:
     log = CACHE / "logs" / f"image-{name}.log"
     container = f"golive-image-{name}"
     docker.try_run("rm", "-f", container)
-    # Only what this Debian release has: the list serves several releases.
-    script = (
-        "set -e; export DEBIAN_FRONTEND=noninteractive; apt-get -q update; "
-        'for p in "$@"; do apt-cache show "$p" >/dev/null 2>&1 && set -- "$@" "$p" '
-        '|| echo "not in this release: $p"; shift; done; '
-        "echo 'APT::Keep-Downloaded-Packages \"true\";' >/etc/apt/apt.conf.d/90keep-archives; "
-        'apt-get -q install -y --download-only --no-install-recommends "$@"; '
-        'apt-get -q install -y --download-only "$@"; ls /var/cache/apt/archives | wc -l'
-    )
     command = [docker.client, "run", "--name", container, "--label", f"{LABEL}=image",
-               *proxy_options(), tag(base), "sh", "-c", script, "sh",
+               *proxy_options(), tag(base), "sh", "-c", DOWNLOAD, "sh",
                *cached_packages()]  # fmt: skip
     try:
         if run_logged(command, log) != 0:
@@ -195,6 +202,8 @@ def ensure_image(docker: Docker, name: str) -> str:
                 _make_cached(docker, name)
             else:
                 _make_plain(docker, name)
+            # Its predecessor has lost its name; in use by a container it stays.
+            docker.try_run("image", "prune", "-f", "--filter", f"label={LABEL}=image")
             note(f"{tag(name)} is ready after {time.monotonic() - began:.0f} s")
     return tag(name)
 

@@ -115,7 +115,8 @@ class Run:
         try:
             assert process.stdout is not None
             with self.log.open("a") as stream:
-                for line in process.stdout:
+                for coloured in process.stdout:
+                    line = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
                     stream.write(line)
                     stream.flush()
                     if self.context.verbose:
@@ -140,7 +141,8 @@ class Run:
     ) -> None:
         code = self.command(command, env, cwd)
         if code != 0:
-            raise StageFailed(f"'{' '.join(command[:4])}' ended with exit code {code}")
+            shown = " ".join([Path(command[0]).name, *command[1:]])
+            raise StageFailed(f"'{shown[:60]}' ended with exit code {code}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 PORT = 5433
-OWNER = 'shop "owner" ü'
+OWNER = "shop owner's $1 {{ x }} # ü"
 PASSWORD = "it's \"a\" pass word: 100% $HOME {{ x }} {% \\ # ü€"
 MAJOR = {"12": "15", "13": "17"}
 

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a proxy and the system see of the two applications that converge.yml asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.units(
+    "test-shop.service", "test-shop.socket", "second.service", "second.socket"
+)
+
+AWKWARD = "it's \"a\" va`lue: 100% $HOME ${HOME} {{ x }} {% \\ \\n # ü€ "
+SOCKET = "/run/test-shop.sock"
+
+# Runs on the host: requests over a unix socket or TCP, one after the other for some seconds.
+CLIENT = r"""
+import http.client, json, socket, sys, time
+where, path, seconds, headers = json.loads(sys.argv[1])
+
+class Link(http.client.HTTPConnection):
+    def connect(self):
+        if where.startswith("/"):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(60)
+            self.sock.connect(where)
+        else:
+            super().connect()
+
+end = time.monotonic() + seconds
+failed, answers = [], []
+while not answers or time.monotonic() < end:
+    link = Link("localhost" if where.startswith("/") else where, timeout=60)
+    try:
+        link.request("GET", path, headers=headers)
+        got = link.getresponse()
+        answers.append([got.status, json.loads(got.read())])
+    except OSError as error:
+        failed.append(repr(error))
+        if len(failed) > 1000:
+            break
+    link.close()
+print(json.dumps({"failed": failed, "answers": answers[-200:]}))
+"""
+
+
+@pytest.fixture
+def ask(host):
+    def ask(path="/", *, where=SOCKET, headers=None):
+        told = client(host, where, path, 0, headers)
+        assert told["failed"] == []
+        status, answer = told["answers"][0]
+        assert status == (404 if path == "/missing" else 200)
+        return answer
+
+    return ask
+
+
+def client(host, where, path, seconds, headers=None):
+    done = host.run("python3 -c %s %s", CLIENT, json.dumps([where, path, seconds, headers or {}]))
+    assert done.rc == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def shown(host, unit, *names):
+    told = host.check_output("systemctl show %s -p %s", unit, ",".join(names))
+    return dict(line.split("=", 1) for line in told.splitlines())
+
+
+def test_it_answers_on_its_socket(ask):
+    told = ask("/some/path", headers={"Host": "shop.example"})
+    assert told["greeting"] == "hello"
+    assert told["path"] == "/some/path"
+    assert told["host"] == "shop.example"
+    assert told["scheme"] == "http"
+
+
+def test_the_proxy_is_believed(ask):
+    assert ask(headers={"X-Forwarded-Proto": "https"})["scheme"] == "https"
+
+
+def test_only_the_proxys_group_may_connect(host):
+    socket = host.file(SOCKET)
+    assert (socket.user, socket.group, socket.mode) == ("root", "www-data", 0o660)
+    script = f"import socket; socket.socket(socket.AF_UNIX).connect('{SOCKET}')"
+    assert host.run("runuser -u www-data -- python3 -c %s", script).rc == 0
+    assert "PermissionError" in host.run("runuser -u nobody -- python3 -c %s", script).stderr
+
+
+def test_the_environment_keeps_every_character(ask):
+    told = ask("/environment")["environment"]
+    assert told == {"APP_AWKWARD": AWKWARD, "APP_NUMBER": "5", "APP_EMPTY": ""}
+
+
+def test_the_environment_is_roots_alone(host):
+    file = host.file("/etc/test-shop/environment")
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
+    assert host.run("systemctl show test-shop.service | grep -F 'va`lue'").rc == 1
+    assert host.run("journalctl --no-pager | grep -F 'va`lue'").rc == 1
+
+
+def test_it_may_write_where_it_should_and_nowhere_else(ask):
+    assert ask("/writable")["writable"] == ["shared", "tmp"]
+
+
+def test_the_unit_is_hardened(host):
+    for unit in ("test-shop.service", "second.service"):
+        told = shown(
+            host, unit, "NoNewPrivileges", "ProtectSystem", "PrivateTmp", "PrivateDevices",
+            "CapabilityBoundingSet", "RestrictNamespaces", "MainPID", "User", "LockPersonality",
+            "ProtectKernelModules", "ProtectProc",
+        )  # fmt: skip
+        pid, user = told.pop("MainPID"), told.pop("User")
+        assert user == ("test-shop" if unit == "test-shop.service" else "second-user")
+        assert told.pop("ProtectSystem") == "strict"
+        assert told.pop("ProtectProc") == "invisible"
+        assert told.pop("CapabilityBoundingSet") == ""
+        assert set(told.values()) == {"yes"}
+        status = host.file(f"/proc/{pid}/status").content_string
+        lines = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert lines["NoNewPrivs"] == "1"
+        assert lines["Seccomp"] == "2"
+        assert int(lines["CapEff"], 16) == int(lines["CapBnd"], 16) == 0
+        assert lines["Uid"].split()[0] != "0"
+
+
+def test_releases_are_whole_and_roots(host):
+    names = host.check_output("ls /srv/test-shop/releases").split()
+    # The one that could not be imported is there too, and is not the one that serves.
+    assert len(names) == 2
+    assert host.file("/srv/test-shop/current").is_symlink
+    live = host.check_output("readlink /srv/test-shop/current")
+    assert live.removeprefix("releases/") in names
+    assert not host.file(f"/srv/test-shop/{live}/wsgi.py").contains("nowhere")
+    for name in names:
+        folder = f"/srv/test-shop/releases/{name}"
+        assert host.file(f"{folder}/.golive-release").exists
+        assert host.check_output("find %s ! -user root -o -perm /022 ! -type l", folder) == ""
+
+
+def test_the_live_release_is_what_runs(host, ask):
+    folder = host.check_output("readlink -f /srv/test-shop/current")
+    assert ask()["folder"] in ("/srv/test-shop/current", folder)
+    pid = shown(host, "test-shop.service", "MainPID")["MainPID"]
+    assert host.check_output("readlink -f /proc/%s/cwd", pid) == folder
+
+
+def test_workers_and_threads_are_as_asked(host):
+    pid = shown(host, "test-shop.service", "MainPID")["MainPID"]
+    workers = host.check_output("pgrep -P %s", pid).split()
+    assert len(workers) == 2
+    second = shown(host, "second.service", "MainPID", "MemoryMax", "ProtectHome")
+    assert len(host.check_output("pgrep -P %s", second["MainPID"]).split()) == 1
+    assert second["MemoryMax"] == str(300 * 2**20)
+    assert second["ProtectHome"] == "tmpfs"
+
+
+def test_a_killed_master_comes_back(host, ask):
+    before = shown(host, "test-shop.service", "MainPID", "NRestarts")
+    host.check_output("kill -9 %s", before["MainPID"])
+    # The socket stays open: a request that comes now waits for the new process.
+    assert ask()["greeting"] == "hello"
+    after = shown(host, "test-shop.service", "MainPID", "NRestarts", "ActiveState")
+    assert after["MainPID"] != before["MainPID"]
+    assert int(after["NRestarts"]) == int(before["NRestarts"]) + 1
+    assert after["ActiveState"] == "active"
+
+
+def test_a_killed_worker_comes_back(host, ask):
+    pid = ask()["pid"]
+    host.check_output("kill -9 %s", str(pid))
+    assert ask()["pid"] != pid
+    master = shown(host, "test-shop.service", "MainPID")["MainPID"]
+    count = f"until [ $(pgrep -c -P {master}) = 2 ]; do sleep 0.2; done"
+    assert host.run("timeout 20 sh -c %s", count).rc == 0
+
+
+@pytest.mark.parametrize("action", ["restart", "reload"])
+def test_new_requests_wait_and_none_fails(host, action):
+    host.check_output(
+        "systemd-run --quiet --collect --on-active=1 systemctl %s test-shop.service", action
+    )
+    told = client(host, SOCKET, "/", 6)
+    assert told["failed"] == []
+    assert {status for status, _ in told["answers"]} == {200}
+
+
+def test_an_awkward_wsgi_name_and_another_folder(ask):
+    told = ask("/missing", where="127.0.0.1:8100")
+    assert told["greeting"] == 'it\'s 100%s $HOME \\ "quoted" ü'
+    assert ask(where="127.0.0.1:8100")["folder"].startswith("/opt/second/")
+
+
+def test_tcp_listens_where_it_was_told_to_only(host):
+    assert host.socket("tcp://127.0.0.1:8100").is_listening
+    assert not host.socket("tcp://0.0.0.0:8100").is_listening
+
+
+def test_the_schema_is_migrated_once_with_the_environment(host):
+    assert host.file("/opt/second/shared/migrated").content_string == "True\n"
+
+
+def test_everything_starts_at_boot(host):
+    for unit in ("test-shop.socket", "test-shop.service", "second.socket", "second.service"):
+        assert host.service(unit).is_enabled, unit
+        assert host.service(unit).is_running, unit
+    assert host.check_output("systemctl list-units --failed --plain --no-legend '*shop*'") == ""
+
+
+def test_what_the_application_says_is_logged(host):
+    log = host.file("/var/log/gunicorn/test_shop_error.log")
+    assert (log.user, log.group, log.mode) == ("test-shop", "adm", 0o640)
+    assert log.contains("Booting worker")
