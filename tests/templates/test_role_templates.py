@@ -70,13 +70,22 @@ def postgres_settings(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("value", AWKWARD)
 def test_postgres_settings_keep_their_text(role: Any, value: str) -> None:
-    text = role("postgres", postgres_settings={"cluster_name": value}).file("conf.d/50-golive.conf.j2")
+    text = role("postgres", postgres_settings={"cluster_name": value}).file(
+        "conf.d/50-golive.conf.j2"
+    )
     assert postgres_settings(text)["cluster_name"] == value
 
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(True, "true"), (False, "false"), (0, "0"), (1.5, "1.5"), (["a", "b"], "a, b"), ("7MB", "7MB")],
+    [
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        (1.5, "1.5"),
+        (["a", "b"], "a, b"),
+        ("7MB", "7MB"),
+    ],
 )
 def test_postgres_settings_of_other_types(role: Any, value: Any, written: str) -> None:
     text = role("postgres", postgres_settings={"some.setting": value}).file(
@@ -139,12 +148,17 @@ def test_redis_settings(role: Any) -> None:
         "rename-command": ["FLUSHALL x", "FLUSHDB y"],
     }
     told = redis_settings(
-        role("redis", redis_settings=given, redis_bind=["127.0.0.1", "10.0.0.5"]).file("redis.conf.j2")
+        role("redis", redis_settings=given, redis_bind=["127.0.0.1", "10.0.0.5"]).file(
+            "redis.conf.j2"
+        )
     )
     assert ("notify-keyspace-events", '""') in told
     assert ("lazyfree-lazy-eviction", "yes") in told
     assert ("hz", "20") in told
-    assert [value for name, value in told if name == "rename-command"] == ["FLUSHALL x", "FLUSHDB y"]
+    assert [value for name, value in told if name == "rename-command"] == [
+        "FLUSHALL x",
+        "FLUSHDB y",
+    ]
     assert ("bind", "127.0.0.1 10.0.0.5") in told
     assert ("maxmemory", "512mb") in told
     assert ("appendonly", "yes") in told
@@ -212,7 +226,9 @@ def test_the_socket(role: Any, listen: str, owned: bool) -> None:
 
 @pytest.mark.parametrize("value", AWKWARD)
 def test_the_environment_keeps_values(role: Any, value: str) -> None:
-    text = role("gunicorn_app", **APP, gunicorn_app_environment={"KEY": value}).file("environment.j2")
+    text = role("gunicorn_app", **APP, gunicorn_app_environment={"KEY": value}).file(
+        "environment.j2"
+    )
     line = next(line for line in text.splitlines() if line.startswith("KEY="))
     assert line[4] == line[-1] == '"'
     assert re.sub(r'\\([\\"$`])', r"\1", line[5:-1]) == value
@@ -248,7 +264,9 @@ def blocks(text: str) -> str:
         depth += line.count("{") - line.count("}")
         assert depth >= 0, f"line {number}: {line}"
         stripped = line.strip()
-        assert not stripped or stripped[-1] in ";{}" or stripped.startswith(("log_format", "'")), line
+        assert not stripped or stripped[-1] in ";{}" or stripped.startswith(("log_format", "'")), (
+            line
+        )
     assert depth == 0
     return "\n".join(lines)
 
@@ -310,7 +328,10 @@ def test_a_site_with_many_upstreams_and_everything_else(role: Any) -> None:
     site = {
         **PLAIN,
         "upstream": upstream,
-        "rate_limits": [{"path": "/api/", "rate": "100r/m"}, {"path": "/auth/", "rate": "10r/m", "burst": 3}],
+        "rate_limits": [
+            {"path": "/api/", "rate": "100r/m"},
+            {"path": "/auth/", "rate": "10r/m", "burst": 3},
+        ],
         "websocket_paths": [],
         "quiet_paths": [],
         "restricted_paths": [{"path": "/metrics", "allow": ["10.0.0.0/8", "127.0.0.1"]}],
@@ -345,7 +366,9 @@ def test_the_main_file(role: Any) -> None:
 
 @pytest.mark.parametrize("name", ["shop", "odd name's", 'a "b"', "ü", "{{ x }}"])
 def test_the_backup_program_is_python_and_has_its_settings(role: Any, name: str) -> None:
-    text = role("backup", backup_databases=[name], backup_folder="/srv/a b's").file("golive-backup.py.j2")
+    text = role("backup", backup_databases=[name], backup_folder="/srv/a b's").file(
+        "golive-backup.py.j2"
+    )
     tree = ast.parse(text)
     settings = next(
         node.value

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,8 +41,10 @@ all:
         redis: {webstack_address: 10.0.0.11, __webstack_reached_at: 10.0.0.11}
     app:
       hosts:
-        app1: {webstack_address: 10.0.0.21, __webstack_reached_at: 10.0.0.21, __webstack_workers: 3}
-        app2: {webstack_address: 10.0.0.22, __webstack_reached_at: 10.0.0.22, __webstack_workers: 40}
+        app1:
+          {webstack_address: 10.0.0.21, __webstack_reached_at: 10.0.0.21, __webstack_workers: 3}
+        app2:
+          {webstack_address: 10.0.0.22, __webstack_reached_at: 10.0.0.22, __webstack_workers: 40}
     proxy:
       hosts:
         edge1: {webstack_address: 10.0.0.31, __webstack_reached_at: 10.0.0.31}
@@ -126,6 +129,39 @@ def test_applications_find_database_and_cache(many: Any) -> None:
     assert "@10.0.0.11:6379/0" in told["REDIS_URL"]
 
 
+@pytest.mark.parametrize(
+    ("apps", "proxies"),
+    [
+        ("a", "a"),
+        ("a", "b"),
+        ("a b", "a"),
+        ("a b", "a b"),
+        ("a", "a b"),
+        ("a b", "c"),
+        ("a b", "b c"),
+    ],
+)
+def test_proxies_ask_where_applications_listen(site: Any, apps: str, proxies: str) -> None:
+    def group(names: str) -> str:
+        return ", ".join(f"{name}: " for name in names.split())
+
+    addresses = "".join(
+        f"    {name}:\n"
+        f"      {{webstack_address: 10.0.1.{number}, __webstack_reached_at: 10.0.1.{number}}}\n"
+        for number, name in enumerate("abc", 1)
+    )
+    made = site(
+        f"all:\n  hosts:\n{addresses}  children:\n    app: {{hosts: {{{group(apps)}}}}}\n"
+        f"    proxy: {{hosts: {{{group(proxies)}}}}}\n  vars:{NOTED}"
+    )
+    listening = [made.value(name, "gunicorn_app_listen") for name in apps.split()]
+    for proxy in proxies.split():
+        asked = [
+            name.removeprefix("unix:") for name in made.value(proxy, "nginx_sites")[0]["upstream"]
+        ]
+        assert asked == listening
+
+
 def test_each_host_rotates_and_watches_what_it_has(many: Any) -> None:
     names = {host: [entry["name"] for entry in many(host, "logrotate_entries")]
              for host in ("db", "app1", "edge1")}  # fmt: skip
@@ -175,8 +211,6 @@ def test_the_pools_are_settings(site: Any, setting: str, value: int, needed: int
     ],
 )
 def test_an_inventorys_own_variable_of_a_role_wins(site: Any, name: str, value: Any) -> None:
-    import json
-
     made = site(f"{ONE}    {name}: {json.dumps(value)}\n")
     assert made.value("one", name) == value
 
@@ -195,10 +229,7 @@ def test_an_inventorys_own_variable_of_a_role_wins(site: Any, name: str, value: 
 )
 def test_these_are_wired_from_webstack_settings_alone(site: Any, name: str, value: Any) -> None:
     """They stand in several places at once, so the inventory sets their webstack_ twin instead."""
-    import json
-
     made = site(f"{ONE}    {name}: {json.dumps(value)}\n")
-    print(name, made.value("one", name))
     assert made.value("one", name) != value
 
 

@@ -44,7 +44,7 @@ def manifests(host, database="shop"):
 
 
 def write(host, path, text):
-    done = as_postgres(host, "sh -c 'printf %%s \"$1\" > \"$0\"' %s %s", path, text)
+    done = as_postgres(host, 'sh -c \'printf %%s "$1" > "$0"\' %s %s', path, text)
     assert done.rc == 0, done.stderr
 
 
@@ -229,8 +229,8 @@ def test_the_timer_is_at_two_o_clock_utc(host):
     assert "OnCalendar=*-*-* 02:00:00 UTC" in told
     assert "Persistent=yes" in told
     after = host.check_output(
-        "date -u +%%H:%%M:%%S -d \"$(systemctl show golive-backup.timer"
-        " --timestamp=utc -p NextElapseUSecRealtime --value)\""
+        'date -u +%%H:%%M:%%S -d "$(systemctl show golive-backup.timer'
+        ' --timestamp=utc -p NextElapseUSecRealtime --value)"'
     )
     assert after == "02:00:00"
 

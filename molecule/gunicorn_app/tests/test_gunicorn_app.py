@@ -11,7 +11,7 @@ pytestmark = pytest.mark.units(
     "test-shop.service", "test-shop.socket", "second.service", "second.socket"
 )
 
-AWKWARD = "it's \"a\" va`lue: 100% $HOME ${HOME} {{ x }} {% \\ \\n # ü€ "
+AWKWARD = 'it\'s "a" va`lue: 100% $HOME ${HOME} {{ x }} {% \\ \\n # ü€ '
 SOCKET = "/run/test-shop.sock"
 
 # Runs on the host: requests over a unix socket or TCP, one after the other for some seconds.

@@ -76,7 +76,7 @@ def test_the_packages_own_file_was_replaced(host):
 
 
 def test_a_large_log_does_not_wait_for_its_week(host):
-    """Real runs, by the service that the timer starts: one to note the log, one when it is large."""
+    """Real runs, by the service that the timer starts."""
     host.check_output("systemctl start logrotate.service")
     before = host.file(f"{LOGS[0]}.1").mtime
     host.check_output("systemctl start logrotate.service")

@@ -81,7 +81,7 @@ def test_postgres_lets_in_the_application_hosts_only(host):
     copied = other(host, "mh-mon").run("test -e /usr/lib/python3/dist-packages/psycopg2")
     assert copied.rc == 1
     rules = other(host, "mh-db").check_output(
-        "runuser -u postgres -- psql -XAtq -c \"SELECT address FROM pg_hba_file_rules"
+        'runuser -u postgres -- psql -XAtq -c "SELECT address FROM pg_hba_file_rules'
         " WHERE type = 'host' AND 'live_validation_dashboard' = ANY (database) ORDER BY 1\""
     )
     assert set(rules.split()) == {address(host, "mh-app1"), address(host, "mh-app2")}

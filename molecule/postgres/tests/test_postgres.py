@@ -7,7 +7,7 @@ import pytest
 
 PORT = 5433
 OWNER = "shop owner's $1 {{ x }} # ü"
-PASSWORD = "it's \"a\" pass word: 100% $HOME {{ x }} {% \\ # ü€"
+PASSWORD = 'it\'s "a" pass word: 100% $HOME {{ x }} {% \\ # ü€'
 MAJOR = {"12": "15", "13": "17"}
 
 pytestmark = pytest.mark.units("postgresql@15-main.service", "postgresql@17-main.service")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 PORT = 6380
-PASSWORD = "it's \"a\" pass word: 100% $HOME {{ x }} {% \\ # ü€"
+PASSWORD = 'it\'s "a" pass word: 100% $HOME {{ x }} {% \\ # ü€'
 
 pytestmark = pytest.mark.units("redis-server.service")
 

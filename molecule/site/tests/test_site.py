@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from visitor import Visitor
 
-pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service", "postgresql@17-main.service")
+pytestmark = pytest.mark.units(
+    "live-dashboard.service", "nginx.service", "postgresql@17-main.service"
+)
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "
@@ -96,7 +98,7 @@ def test_secrets_are_root_only_and_nowhere_in_the_open(host):
 
 def test_the_application_is_no_superuser(host):
     flags = host.check_output(
-        "runuser -u postgres -- psql -XAtq -c \"SELECT rolsuper, rolcreatedb, rolcreaterole,"
+        'runuser -u postgres -- psql -XAtq -c "SELECT rolsuper, rolcreatedb, rolcreaterole,'
         " rolpassword LIKE 'SCRAM-SHA-256%' FROM pg_authid WHERE rolname = 'dashboard_user'\""
     )
     assert flags == "f|f|f|t"
@@ -104,7 +106,7 @@ def test_the_application_is_no_superuser(host):
 
 def test_the_next_insert_gets_a_free_id(host):
     query = (
-        "\"INSERT INTO log_entries (app_id, level, message, source, is_valid, created_at)"
+        '"INSERT INTO log_entries (app_id, level, message, source, is_valid, created_at)'
         " SELECT min(id), 'info', 'next', 'test', true, now() FROM apps RETURNING id > 3000\""
     )
     assert host.check_output(PSQL + query) == "t"
