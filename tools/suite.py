@@ -404,6 +404,8 @@ class Runner:
                 if docker:
                     with contextlib.suppress(ToolError):
                         _sweep(docker, stage.name)
+        if self.context.stopping:
+            why = "stopped"
         outcome = Outcome(stage.name, not why, time.monotonic() - run.began, why)
         with self.printing:
             self.running.pop(stage.name, None)

@@ -1,7 +1,7 @@
 # Copyright (c) golive.webstack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Folders and small files as they should be, each file checked and then put in its place at once."""
+"""Folders and small files as they should be, each file checked and then renamed into place."""
 
 from __future__ import annotations
 
@@ -86,13 +86,14 @@ def _validate(command: str, candidate: str, path: str) -> None:
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).replace(candidate, path)
         raise ConfigFilesError(
-            f"{path} was refused and stays as it was. {argv[0]} ended with {done.returncode}: {said}"
+            f"{path} was refused and stays as it was. "
+            f"{argv[0]} ended with {done.returncode}: {said}"
         )
 
 
 @contextlib.contextmanager
 def _candidate(wanted: Wanted, content: bytes, uid: int, gid: int) -> Iterator[str]:
-    """A finished file that only root can read, until it has its owner, in a place to rename from."""
+    """A finished file beside its place, which nobody else could read before it had its owner."""
     folder, name = os.path.split(wanted.path)
     handle, candidate = tempfile.mkstemp(prefix=f".{name}.", suffix=".golive", dir=folder)
     try:

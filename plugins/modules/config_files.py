@@ -9,19 +9,36 @@ DOCUMENTATION = r"""
 module: config_files
 short_description: Several folders and small configuration files in one task
 version_added: 0.1.0
+author: golive.webstack contributors (@golive-webstack)
 description:
   - Makes folders, then files, with their owners and modes, in the order given.
-  - Each file is written beside its place, checked by its own command if it has one, and renamed into its place; a file that
-    is refused leaves the old one as it was.
-  - One task instead of two round trips for each file is what makes a second run of this collection fast. For single files
-    M(ansible.builtin.template) does the same.
+  - Each file is written beside its place, checked by its own command if it has one, and renamed
+    into its place. A file that is refused leaves the old one as it was.
+  - One task instead of two round trips for each file makes a second run of this collection fast.
+    For a single file M(ansible.builtin.template) does the same.
+attributes:
+  check_mode:
+    description: >-
+      Tells what would change. The checks of O(files[].validate) need the file and aren't run.
+    support: full
+  diff_mode:
+    description: >-
+      Shows the content of O(files), owner and mode; never the content of O(secret_files).
+    support: full
+  idempotent:
+    description: A second run changes nothing.
+    support: full
+  platform:
+    description: Where it runs.
+    platforms: posix
+    support: full
 options:
   directories:
     description: Folders, made before the files. Missing parents are made with mode 0755.
     type: list
     elements: dict
     default: []
-    suboptions: &owner
+    suboptions:
       path:
         description: Absolute path.
         type: path
@@ -43,7 +60,7 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions: &file
+    suboptions:
       path:
         description: Absolute path. Its folder has to be there.
         type: path
@@ -65,7 +82,8 @@ options:
         type: str
         default: "0644"
       validate:
-        description: Command that checks the file before it takes its place; C(%s) stands for the file.
+        description:
+          - Command that checks the file before it takes its place; C(%s) stands for the file.
         type: str
         default: ""
   secret_files:
@@ -73,19 +91,32 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions: *file
-attributes:
-  check_mode:
-    support: full
-    description: Tells what would change. The checks of O(files[].validate) need the file and are not run.
-  diff_mode:
-    support: full
-    description: Shows the content of O(files), owner and mode; never the content of O(secret_files).
-  idempotent:
-    support: full
-    description: A second run changes nothing.
-author:
-  - golive.webstack contributors (@golive-webstack)
+    suboptions:
+      path:
+        description: Absolute path. Its folder has to be there.
+        type: path
+        required: true
+      content:
+        description: The whole text of the file.
+        type: str
+        required: true
+      owner:
+        description: User name or number.
+        type: str
+        default: root
+      group:
+        description: Group name or number.
+        type: str
+        default: root
+      mode:
+        description: Octal mode, as text.
+        type: str
+        default: "0644"
+      validate:
+        description:
+          - Command that checks the file before it takes its place; C(%s) stands for the file.
+        type: str
+        default: ""
 """
 
 EXAMPLES = r"""

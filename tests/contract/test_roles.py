@@ -32,7 +32,13 @@ def defaults(role: Path) -> dict[str, Any]:
 
 
 def table(role: Path) -> list[str]:
-    return re.findall(r"^\| `(\w+)` \|", (role / "README.md").read_text(), flags=re.M)
+    block = re.search(
+        r"<!-- variables:.*?-->(.*?)<!-- end of variables -->",
+        (role / "README.md").read_text(),
+        re.S,
+    )
+    assert block, f"{role.name}/README.md has no block of variables"
+    return re.findall(r"^\| `(\w+)` \|", block[1], flags=re.M)
 
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)

@@ -110,6 +110,43 @@ def test_postgres_is_sized_for_the_hosts_memory(
     assert told["maintenance_work_mem"] == maintenance
 
 
+@pytest.mark.parametrize(
+    ("distribution", "major", "version", "postgres"),
+    [
+        ("Debian", "12", "12.9", "15"),
+        ("Debian", "13", "13.1", "17"),
+        ("Ubuntu", "22", "22.04", "14"),
+        ("Ubuntu", "24", "24.04", "16"),
+        ("Debian", "99", "99.1", ""),
+    ],
+)
+def test_postgres_version_is_the_distributions(
+    role: Any, distribution: str, major: str, version: str, postgres: str
+) -> None:
+    made = role("postgres")
+    made.variables["ansible_facts"] = {
+        "distribution": distribution,
+        "distribution_major_version": major,
+        "distribution_version": version,
+    }
+    assert made.expression("__postgres_major") == postgres
+    made.variables["__postgres_clusters"] = {"stdout_lines": ["13"]}
+    assert made.expression("__postgres_major") == "13"
+
+
+@pytest.mark.parametrize(
+    ("sites", "nameless"),
+    [
+        ([{"name": "a"}, {"name": "b", "server_names": ["b.example"]}], ["a"]),
+        ([{"name": "a"}, {"name": "b", "server_names": []}], ["a", "b"]),
+    ],
+)
+def test_sites_that_answer_to_every_name(role: Any, sites: Any, nameless: list[str]) -> None:
+    found = role("nginx", nginx_sites=sites).expression("__nginx_nameless")
+    assert [site["name"] for site in found] == nameless
+    assert {site["port"] for site in found} == {80}
+
+
 def test_postgres_settings_of_the_user_win(role: Any) -> None:
     told = postgres_settings(
         role(

@@ -49,8 +49,8 @@ def target(host):
 def test_the_hosts_metrics_are_told(host):
     told = metrics(host)
     assert told["node_load1"] >= 0
-    total = int(host.check_output("awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo"))
-    assert told["node_memory_MemTotal_bytes"] == total
+    total = int(host.check_output("awk '/MemTotal/ {print $2}' /proc/meminfo"))
+    assert told["node_memory_MemTotal_bytes"] == total * 1024
     assert any(name.startswith("node_filesystem_avail_bytes") for name in told)
 
 

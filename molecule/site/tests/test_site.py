@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole site on one host: the migrated rows are what visitors see, and no secret is in the open."""
+"""The whole site on one host: visitors see the migrated rows, and no secret is in the open."""
 
 from __future__ import annotations
 
