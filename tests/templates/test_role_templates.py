@@ -368,6 +368,7 @@ def test_a_site_with_many_upstreams_and_everything_else(role: Any) -> None:
         "rate_limits": [
             {"path": "/api/", "rate": "100r/m"},
             {"path": "/auth/", "rate": "10r/m", "burst": 3},
+            {"path": "/one/", "rate": "1r/s", "burst": 0},
         ],
         "websocket_paths": [],
         "quiet_paths": [],
@@ -383,6 +384,7 @@ def test_a_site_with_many_upstreams_and_everything_else(role: Any) -> None:
     assert "zone=shop_1_main_1:10m rate=100r/m;" in text
     assert "zone=shop_1_main_1 burst=20 nodelay;" in text
     assert "zone=shop_1_main_2 burst=3 nodelay;" in text
+    assert "limit_req zone=shop_1_main_3;" in text
     assert "socket.io" not in text
     assert "location = " not in text
     assert text.index("allow 127.0.0.1;") < text.index("deny all;")
@@ -426,7 +428,9 @@ def test_the_backup_units(role: Any) -> None:
     )
     service = dict(section(made.file("golive-backup.service.j2"), "Service"))
     assert service["User"] == "postgres"
-    assert service["ReadWritePaths"] == "/var/backups/golive"
+    assert service["ReadWritePaths"] == '"/var/backups/golive"'
+    odd = role("backup", backup_folder="/srv/50% of 'it' ü").file("golive-backup.service.j2")
+    assert dict(section(odd, "Service"))["ReadWritePaths"] == """"/srv/50%% of 'it' ü\""""
 
 
 @pytest.mark.parametrize("url", ["http://a/?x='1'&y=\"2\"", "https://a/%20$HOME{{ x }}\\"])

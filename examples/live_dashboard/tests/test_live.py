@@ -32,10 +32,10 @@ def connect(server: str, cookie: str | None) -> simple_websocket.Client:
     headers = {"Cookie": cookie} if cookie else {}
     url = f"ws://{server}/socket.io/?EIO=4&transport=websocket"
     socket = simple_websocket.Client(url, headers=headers)
-    opened = socket.receive(timeout=5)
+    opened = socket.receive(timeout=30)
     assert opened[0] == "0" and json.loads(opened[1:])["pingInterval"] > 0
     socket.send("40")
-    assert socket.receive(timeout=5).startswith('40{"sid"')
+    assert socket.receive(timeout=30).startswith('40{"sid"')
     return socket
 
 
@@ -58,7 +58,7 @@ def post(app: Flask, message: str) -> int:
 def test_stored_entry_arrives(app: Flask, server: str, cookie: str) -> None:
     socket = connect(server, cookie)
     number = post(app, "live ✓")
-    frame = socket.receive(timeout=5)
+    frame = socket.receive(timeout=30)
     assert frame.startswith("42")
     name, entry = json.loads(frame[2:])
     assert name == "log_entry"

@@ -229,7 +229,7 @@ def test_the_timer_is_at_two_o_clock_utc(host):
     assert "OnCalendar=*-*-* 02:00:00 UTC" in told
     assert "Persistent=yes" in told
     after = host.check_output(
-        'date -u +%%H:%%M:%%S -d "$(systemctl show golive-backup.timer'
+        'date -u +%H:%M:%S -d "$(systemctl show golive-backup.timer'
         ' --timestamp=utc -p NextElapseUSecRealtime --value)"'
     )
     assert after == "02:00:00"

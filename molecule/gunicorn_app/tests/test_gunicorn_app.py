@@ -198,7 +198,12 @@ def test_tcp_listens_where_it_was_told_to_only(host):
 
 
 def test_the_schema_is_migrated_once_with_the_environment(host):
-    assert host.file("/opt/second/shared/migrated").content_string == "True\n"
+    migrated = host.file("/opt/second/shared/migrated")
+    # One host does it for all that a play deploys to.
+    if host.backend.get_hostname() == "gunicorn-app-debian12":
+        assert migrated.content_string == "True\n"
+    else:
+        assert not migrated.exists
 
 
 def test_everything_starts_at_boot(host):

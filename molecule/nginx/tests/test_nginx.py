@@ -141,9 +141,10 @@ def test_security_headers_are_set_once_and_the_applications_own_win(ask):
     assert own.one("Content-Security-Policy") == "default-src 'none'"
 
 
-@pytest.mark.parametrize("path", ["/missing-static", "/metrics", "/static/none.css"])
+@pytest.mark.parametrize("path", ["/metrics", "/static/none.css"])
 def test_nginxs_own_answers_have_the_headers_too(ask, path):
     got = ask(path, source="127.0.0.3")
+    assert got.status in (403, 404)
     assert got.one("X-Content-Type-Options") == "nosniff"
     assert got.one("X-Frame-Options") == "SAMEORIGIN"
 
@@ -158,7 +159,6 @@ def test_rate_limits_are_for_each_client_and_path(ask, somebody):
     assert auth[0] == 200
     assert auth.count(429) >= 2
     assert ask("/", source=somebody).status == 200
-    assert ask("/api/rows", source=somebody[:-1] + "1" + somebody[-1]).status in (200, 429)
 
 
 def test_allowed_addresses_have_no_limit(ask):
