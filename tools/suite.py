@@ -202,9 +202,11 @@ def pytest_stage(*folders: str) -> Callable[[Run], None]:
 def oldest(run: Run) -> None:
     """The same without containers on the oldest ansible-core that is supported."""
     venv = control_environment(OLDEST)
-    folders = [f"tests/{name}" for name in ("unit", "templates", "contract")]
-    present = [name for name in folders if (ROOT / name).is_dir()]
-    run.check([str(venv / "bin/python"), "-m", "pytest", "-q", *present], environment(venv))
+    # A process each: the unit tests import the collection by themselves, and after that
+    # Ansible's own loader does not find its filters.
+    for name in ("unit", "templates", "contract"):
+        command = [str(venv / "bin/python"), "-m", "pytest", "-q", f"tests/{name}"]
+        run.check(command, environment(venv))
 
 
 def example(run: Run, services: Mapping[str, str] | None = None) -> None:
