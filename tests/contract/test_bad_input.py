@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings that can't work stop the run before a host is touched; the message says what to set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {"webstack_app_source": str(ROOT / "examples/live_dashboard"), "webstack_app_wsgi": "a:b()"}
+
+
+def preflight(folder: Path, hosts: dict[str, object], settings: dict[str, object]) -> str:
+    inventory = folder / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            f"--inventory={inventory}",
+            f"--extra-vars={json.dumps(settings)}",
+            "--check",
+            str(ROOT / "playbooks/preflight.yml"),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "changed=0" in done.stdout
+    return " ".join((done.stdout + done.stderr).split())
+
+
+# An address that nothing answers at: a run that went as far as a host would say so.
+ONE = {"web1": {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_user": "root"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "Set webstack_app_source: the application's folder on the control node"),
+        ({"webstack_app_source": "/nowhere"}, "/nowhere is not a folder on the control node"),
+        ({**GOOD, "webstack_app_wsgi": "app"}, "Set webstack_app_wsgi to module:callable"),
+        ({**GOOD, "webstack_app_name": "Bad_Name"}, "webstack_app_name is 'Bad_Name'"),
+        ({**GOOD, "webstack_database_name": "a b"}, "webstack_database_name (a b)"),
+        ({**GOOD, "webstack_sqlite_file": "/nowhere.db"}, "/nowhere.db is not a file"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(tmp_path, settings, told):
+    assert told in preflight(tmp_path, ONE, settings)
+
+
+def test_a_sqlite_file_in_use_is_refused(tmp_path):
+    for name in ("app.db", "app.db-wal"):
+        (tmp_path / name).touch()
+    settings = {**GOOD, "webstack_sqlite_file": str(tmp_path / "app.db")}
+    assert "has a -wal or -journal file beside it" in preflight(tmp_path, ONE, settings)
+
+
+def test_several_hosts_without_groups_are_refused(tmp_path):
+    told = preflight(tmp_path, {**ONE, "web2": ONE["web1"]}, dict(GOOD))
+    assert "several hosts and no group 'app'" in told
