@@ -291,7 +291,7 @@ def _show_report(report: dict[str, Any]) -> bool:
 def _up() -> int:
     settings = read_settings()
     began = time.monotonic()
-    docker = docker_engine()
+    docker = docker_engine("demo")
     assert docker is not None
     # Before anything takes long: what would stop the run at its end stops it here.
     state = _container_state(docker)
@@ -347,7 +347,7 @@ def _down() -> int:
     # isn't started just to be asked.
     docker = find_docker()[0]
     if docker is None and FOLDER.exists():
-        docker = docker_engine(install=False)
+        docker = docker_engine("demo", install=False)
     removed: list[str] = []
     kept: list[str] = []
     if docker:
@@ -361,7 +361,7 @@ def _down() -> int:
         shutil.rmtree(FOLDER)
         removed.append(str(FOLDER.relative_to(ROOT)))
     if docker:
-        engine = stop_if_ours(docker)
+        engine = stop_if_ours(docker, "demo")
         if engine:
             kept.append(engine)
         else:

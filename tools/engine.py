@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.common import (
     CACHE,
@@ -27,7 +28,8 @@ from tools.common import (
 
 RECORD = CACHE / "engine.json"
 LOG = CACHE / "logs" / "dockerd.log"
-SOCKET = Path("/var/run/docker.sock")
+STOPS = {"demo": "bin/demo down", "test": "bin/test --clean"}
+PID_FILE = Path("/var/run/docker.pid")
 
 
 class Docker:
@@ -120,15 +122,15 @@ def _stale(pid_file: Path, program: str) -> bool:
 def _clear_stale_state() -> None:
     """A killed engine leaves pid files whose numbers another process may bear by now."""
     for name, program in (
-        ("/var/run/docker.pid", "dockerd"),
-        ("/var/run/docker/containerd/containerd.pid", "containerd"),
+        (PID_FILE, "dockerd"),
+        (Path("/var/run/docker/containerd/containerd.pid"), "containerd"),
     ):
-        if _stale(Path(name), program):
+        if _stale(name, program):
             note(f"Removing {name}, left by an engine that was killed")
-            subprocess.run(as_root(["rm", "-f", name], "Starting Docker"), check=False)
+            subprocess.run(as_root(["rm", "-f", str(name)], "Starting Docker"), check=False)
 
 
-def _start_ourselves(dockerd: str) -> None:
+def _start_ourselves(dockerd: str, owner: str) -> None:
     _clear_stale_state()
     say(f"Starting dockerd in the background (log: {LOG})")
     LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -141,10 +143,10 @@ def _start_ourselves(dockerd: str) -> None:
             cwd="/",
             start_new_session=True,
         )
-    RECORD.write_text(json.dumps({"dockerd": dockerd, "pid": process.pid}) + "\n")
+    RECORD.write_text(json.dumps({"dockerd": dockerd, "pid": process.pid, "owner": owner}) + "\n")
     for _ in range(120):
         if find_docker()[0]:
-            note("It keeps running afterwards; 'bin/demo down' stops it when nothing uses it")
+            note(f"It keeps running afterwards; '{STOPS[owner]}' stops it when nothing uses it")
             return
         if process.poll() is not None:
             break
@@ -172,10 +174,29 @@ def _refused(complaint: str) -> ToolError | None:
     return None
 
 
-def docker_engine(*, install: bool = True) -> Docker | None:
-    """The engine, started and installed as needed; None only with install=False."""
+def _read_record() -> dict[str, Any]:
+    try:
+        record = json.loads(RECORD.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _claim(owner: str) -> None:
+    """An engine that the demo started and the tests now use is the tests' to stop."""
+    record = _read_record()
+    if record and owner == "test" and record.get("owner") != owner:
+        RECORD.write_text(json.dumps({**record, "owner": owner}) + "\n")
+
+
+def docker_engine(owner: str, *, install: bool = True) -> Docker | None:
+    """The engine, started and installed as needed; None only with install=False.
+
+    owner is 'demo' or 'test': whose command it is that stops an engine started here.
+    """
     docker, complaint = find_docker()
     if docker:
+        _claim(owner)
         return docker
     with exclusive("engine"):
         docker, complaint = find_docker()
@@ -203,7 +224,7 @@ def docker_engine(*, install: bool = True) -> Docker | None:
                     break
                 time.sleep(0.5)
         elif not find_docker()[0]:
-            _start_ourselves(dockerd)
+            _start_ourselves(dockerd, owner)
         docker, complaint = find_docker()
         if docker is None:
             raise _refused(complaint) or ToolError(
@@ -213,25 +234,25 @@ def docker_engine(*, install: bool = True) -> Docker | None:
         return docker
 
 
-def stop_if_ours(docker: Docker) -> str:
-    """Stop an engine that we started and that runs nothing; say what happened to it."""
-    try:
-        record = json.loads(RECORD.read_text())
-    except (OSError, ValueError):
+def stop_if_ours(docker: Docker, owner: str) -> str:
+    """Stop an engine that this owner started and that runs nothing; '', or why it stays."""
+    record = _read_record()
+    if not record:
         return "the Docker engine (it was not started by this command)"
+    if record.get("owner") != owner:
+        return f"the Docker engine ('{STOPS[str(record.get('owner'))]}' stops it)"
     if docker.run("ps", "-q"):
         return "the Docker engine, started by this command: containers are still running in it"
-    pid_file = Path("/var/run/docker.pid")
-    if _stale(pid_file, "dockerd"):
+    if _stale(PID_FILE, "dockerd"):
         RECORD.unlink(missing_ok=True)
         return "the Docker engine (it was not started by this command)"
-    pid = pid_file.read_text().strip()
+    pid = PID_FILE.read_text().strip()
     if pid != str(record.get("pid")) and os.geteuid() == 0:
         RECORD.unlink(missing_ok=True)
         return "the Docker engine (it was not started by this command)"
     subprocess.run(as_root(["kill", pid], "Stopping Docker"), check=False)
     for _ in range(60):
-        if not Path(f"/proc/{pid}").exists():
+        if _stale(PID_FILE, "dockerd") or not PID_FILE.exists():
             break
         time.sleep(0.25)
     with contextlib.suppress(OSError):

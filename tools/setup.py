@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         say(f"Environment: {venv}")
     wanted = [name for name in images if name in parts or "images" in parts]
     if "engine" in parts or wanted:
-        docker = docker_engine()
+        docker = docker_engine("test")
         assert docker is not None
         say(f"Docker engine {docker.run('version', '--format', '{{.Server.Version}}')} answers")
         for name in wanted:

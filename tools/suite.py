@@ -20,7 +20,7 @@ from pathlib import Path
 from tools.collections import unpack_collections
 from tools.common import CACHE, LABEL, ROOT, ToolError, complain, exclusive, note, say, tail
 from tools.demo import NAME as DEMO_NAME
-from tools.engine import Docker, docker_engine, proxy_options
+from tools.engine import Docker, docker_engine, proxy_options, stop_if_ours
 from tools.image import (
     RUN_OPTIONS,
     SUITES,
@@ -459,11 +459,14 @@ class Runner:
 
 
 def _clean() -> int:
-    docker = docker_engine()
+    docker = docker_engine("test")
     assert docker is not None
     removed = docker.remove_labelled("test")
     names = [f"{suite}{variant}" for variant in ("-cached", "") for suite in SUITES]
     removed += remove_images(docker, names)
+    engine = stop_if_ours(docker, "test")
+    if not engine:
+        removed.append("the Docker engine that bin/test had started (stopped)")
     say("Removed: " + (", ".join(removed) if removed else "nothing, there was nothing left"))
     return 0
 
@@ -479,8 +482,8 @@ def _parser() -> argparse.ArgumentParser:
                         " or 'molecule' for all scenarios")  # fmt: skip
     parser.add_argument("--fast", action="store_true", help="leave out what needs containers")
     parser.add_argument("--list", action="store_true", help="list the stages")
-    parser.add_argument("--clean", action="store_true",
-                        help="remove the test containers and images, nothing else")  # fmt: skip
+    parser.add_argument("--clean", action="store_true", help="remove the test containers and"
+                        " images, and stop an engine that bin/test started")  # fmt: skip
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N",
                         help="container stages at a time (default 2)")  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="show all output as it comes")
@@ -542,7 +545,7 @@ def main(arguments: list[str]) -> int:
     unpack_collections(venv)
     docker = None
     if any(stage.containers for stage in chosen):
-        docker = docker_engine()
+        docker = docker_engine("test")
         assert docker is not None
         check_room(docker)
     context = Context(venv, docker, options.verbose or len(chosen) == 1 and bool(options.names))

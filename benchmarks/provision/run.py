@@ -223,7 +223,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="take medians of N")
     parser.add_argument("--mitogen", action="store_true", help="run the playbook through Mitogen")
     options = parser.parse_args(arguments)
-    docker = docker_engine()
+    docker = docker_engine("test")
     assert docker is not None
     venv = control_environment()
     unpack_collections(venv)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -170,7 +171,7 @@ def test_an_engine_elsewhere_that_is_down_is_named(monkeypatch: pytest.MonkeyPat
     if shutil.which("docker") is None:
         monkeypatch.setattr(engine, "find_docker", lambda: (None, "no such socket"))
     with pytest.raises(ToolError, match="DOCKER_HOST=unix:///nowhere/docker.sock does not answer"):
-        engine.docker_engine()
+        engine.docker_engine("test")
 
 
 def test_a_port_in_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,3 +194,51 @@ def test_no_root_and_no_sudo_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="needs root, and sudo is not installed"):
         common.as_root(["apt-get", "install", "docker.io"], "The Docker engine")
+
+
+@pytest.mark.parametrize(
+    ("started_by", "asked_by", "stopped"),
+    [("test", "demo", False), ("demo", "demo", True), ("test", "test", True)],
+)
+def test_an_engine_is_stopped_only_by_the_command_it_was_started_for(
+    started_by: str,
+    asked_by: str,
+    stopped: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        record = tmp_path / "engine.json"
+        record.write_text(json.dumps({"pid": process.pid, "owner": started_by}))
+        pid_file = tmp_path / "docker.pid"
+        pid_file.write_text(str(process.pid))
+        monkeypatch.setattr(engine, "RECORD", record)
+        monkeypatch.setattr(engine, "PID_FILE", pid_file)
+        monkeypatch.setattr(engine, "_stale", lambda _file, _program: process.poll() is not None)
+        idle = engine.Docker(str(script(tmp_path / "docker", "true")))
+        # The child is reaped here, as its parent is this process and not init.
+        monkeypatch.setattr(engine, "as_root", lambda command, _why: command)
+        answer = engine.stop_if_ours(idle, asked_by)
+        assert (answer == "") is stopped
+        assert record.exists() is not stopped
+        if not stopped:
+            assert process.poll() is None
+            assert "bin/test --clean" in answer
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_engine_of_the_demo_that_the_tests_use_is_theirs_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "engine.json"
+    record.write_text(json.dumps({"pid": 1, "owner": "demo"}))
+    monkeypatch.setattr(engine, "RECORD", record)
+    docker = engine.Docker("docker")
+    monkeypatch.setattr(engine, "find_docker", lambda: (docker, ""))
+    assert engine.docker_engine("demo") is docker
+    assert json.loads(record.read_text())["owner"] == "demo"
+    assert engine.docker_engine("test") is docker
+    assert json.loads(record.read_text())["owner"] == "test"
