@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An application live on SQLite goes to PostgreSQL, and no acknowledged write is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from visitor import Visitor
+
+pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service", "client.service")
+
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "
+SQLITE = "/srv/live-dashboard/shared/validation_dashboard.db"
+MARK = "/etc/golive/live-dashboard/cutover.json"
+
+
+@pytest.fixture
+def visitor(host):
+    return Visitor(host.check_output("hostname -I").split()[0])
+
+
+def acknowledged(host) -> list[tuple[str, str]]:
+    lines = host.check_output("cat /var/tmp/acknowledged").splitlines()
+    return [tuple(line.split()) for line in lines]
+
+
+def written(host) -> list[str]:
+    query = "\"SELECT message FROM log_entries WHERE message LIKE 'client-%'\""
+    return host.check_output(PSQL + query).splitlines()
+
+
+def in_sqlite(host, query: str) -> str:
+    script = (
+        "import sqlite3, sys; connection = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro',"
+        " uri=True); print(connection.execute(sys.argv[2]).fetchone()[0])"
+    )
+    return host.check_output("python3 -c %s %s %s", script, SQLITE, query)
+
+
+def test_the_application_is_on_postgresql(host, visitor):
+    address = host.check_output("grep ^DATABASE_URL= /etc/live-dashboard/environment | cut -c1-27")
+    assert address == 'DATABASE_URL="postgresql://'
+    assert visitor.json("/health")["status"] == "healthy"
+    assert json.loads(host.check_output(f"cat {MARK}"))["sqlite_file"] == SQLITE
+
+
+def test_no_acknowledged_write_is_lost(host):
+    answers = acknowledged(host)
+    stored = set(written(host))
+    good = [message for status, message in answers if status == "201"]
+    assert {status for status, _ in answers} <= {"201", "503"}
+    assert len(good) > 20
+    assert [message for message in good if message not in stored] == []
+    # Both before and after the switch, or the test has shown nothing.
+    before = int(in_sqlite(host, "SELECT count(*) FROM log_entries WHERE message LIKE 'client-%'"))
+    assert 0 < before < len(good)
+
+
+def test_every_refused_write_came_with_the_maintenance_page(host):
+    refused = [message for status, message in acknowledged(host) if status == "503"]
+    assert refused
+    assert not set(refused) & set(written(host))
+
+
+def test_the_rehearsal_left_nothing(host):
+    query = "\"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'golive_rehearsal%'\""
+    assert host.check_output(PSQL + query) == "0"
+    assert not host.file("/var/lib/golive/live-dashboard/rehearsal").exists
+    assert not host.file("/var/lib/nginx/maintenance/live-dashboard").exists
+
+
+def test_the_next_insert_gets_a_number_of_its_own(host):
+    query = "'SELECT count(*) - count(DISTINCT id) FROM log_entries'"
+    assert host.check_output(PSQL + query) == "0"
