@@ -31,9 +31,11 @@ _LOG_SECONDS = 10.0
 _POLL_SECONDS = 1.0
 # Below this a run is over before anyone looks, and the questions would only make it longer.
 _SMALL_BYTES = 32 * 2**20
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 _PREPARE = (
-    'if [ -n "$1" ] && [ "$(stat -Lc %s -- "$1" 2>/dev/null || echo 0)" -lt "$2" ]; then exit 0; fi; '
+    'size=$(stat -Lc %s -- "$1" 2>/dev/null || echo 0); '
+    'if [ -n "$1" ] && [ "$size" -lt "$2" ]; then exit 0; fi; '
     "umask 077; mktemp -d /tmp/golive-progress.XXXXXXXX"
 )
 _POLL = 'touch "$1/alive" && cat "$1/progress.json" 2>/dev/null || true'
@@ -69,14 +71,13 @@ def read_interval(given: Any) -> float:
     return seconds
 
 
-def _amount(number: float, units: tuple[str, ...], step: float) -> str:
-    for unit in units[:-1]:
-        if number < step:
-            break
-        number /= step
-    else:
-        unit = units[-1]
-    return f"{number:,.0f}{unit}" if number >= 100 or unit == units[0] else f"{number:,.1f}{unit}"
+def _amount(number: float) -> str:
+    power = 0
+    while number >= 1024 and power < len(_UNITS) - 1:
+        number /= 1024
+        power += 1
+    digits = 1 if power and number < 100 else 0
+    return f"{number:,.{digits}f} {_UNITS[power]}"
 
 
 def _span(seconds: float) -> str:
@@ -102,8 +103,7 @@ def progress_line(figures: dict[str, Any]) -> str:
     elif done:
         parts.append(f"{done:,} rows")
     if figures.get("bytes_done"):
-        units = (" B", " KiB", " MiB", " GiB", " TiB")
-        parts.append(_amount(float(figures["bytes_done"]), units, 1024))
+        parts.append(_amount(float(figures["bytes_done"])))
     if figures.get("rows_per_second"):
         parts.append(f"{figures['rows_per_second']:,.0f} rows/s")
     if figures.get("seconds"):
@@ -131,7 +131,7 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         shown_at = time.monotonic()
         shown_phase: Any = None
-        while not self._over.wait(_POLL_SECONDS):
+        while not self._over.wait(min(_POLL_SECONDS, self._interval)):
             try:
                 figures = self._ask()
             except Exception as error:

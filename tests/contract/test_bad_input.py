@@ -15,9 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"webstack_app_source": str(ROOT / "examples/live_dashboard"), "webstack_app_wsgi": "a:b()"}
 
 
-def preflight(folder: Path, hosts: dict[str, object], settings: dict[str, object]) -> str:
+def preflight(
+    folder: Path,
+    hosts: dict[str, object],
+    settings: dict[str, object],
+    groups: dict[str, list[str]] | None = None,
+) -> str:
     inventory = folder / "hosts.json"
-    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    children = {name: {"hosts": dict.fromkeys(own)} for name, own in (groups or {}).items()}
+    inventory.write_text(json.dumps({"all": {"hosts": hosts, "children": children}}))
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "ansible-playbook"),
@@ -51,6 +57,7 @@ ONE = {"web1": {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_user": 
         ({**GOOD, "webstack_app_name": "Bad_Name"}, "webstack_app_name is 'Bad_Name'"),
         ({**GOOD, "webstack_database_name": "a b"}, "webstack_database_name (a b)"),
         ({**GOOD, "webstack_sqlite_file": "/nowhere.db"}, "/nowhere.db is not a file"),
+        ({**GOOD, "webstack_sqlite_live": True}, "webstack_sqlite_live needs webstack_sqlite_file"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(tmp_path, settings, told):
@@ -67,3 +74,10 @@ def test_a_sqlite_file_in_use_is_refused(tmp_path):
 def test_several_hosts_without_groups_are_refused(tmp_path):
     told = preflight(tmp_path, {**ONE, "web2": ONE["web1"]}, dict(GOOD))
     assert "several hosts and no group 'app'" in told
+
+
+def test_an_application_on_sqlite_runs_on_one_host(tmp_path):
+    inventory = {**ONE, "web2": ONE["web1"]}
+    settings = {**GOOD, "webstack_sqlite_live": True, "webstack_sqlite_file": "/srv/a/shared/a.db"}
+    told = preflight(tmp_path, inventory, settings, {"app": list(inventory)})
+    assert "an application on SQLite runs on one host, and the group app has web1, web2" in told

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def play(database: Database, source: Path, password: str, *options: str) -> tuple[int, str]:
+def play(
+    database: Database, source: Path, password: str, *options: str, **variables: Any
+) -> tuple[int, str]:
     secret = source.parent.parent / "password"
     secret.write_text(password)
     common = {
@@ -40,7 +44,7 @@ def play(database: Database, source: Path, password: str, *options: str) -> tupl
                     "hosts": "localhost",
                     "connection": "local",
                     "gather_facts": False,
-                    "vars": {"ansible_python_interpreter": sys.executable},
+                    "vars": {"ansible_python_interpreter": sys.executable, **variables},
                     "tasks": tasks,
                 }
             ]
@@ -85,3 +89,25 @@ def test_wrong_password(database: Database, source: Path) -> None:
     for mode in ([], ["--check"]):
         code, output = play(database, source, "hidden-and-wrong", *mode)
         assert code == 2 and "login_password" in output
+
+
+def test_a_long_run_says_how_far_it_is(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    path = folder / "large.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, at DATETIME, text TEXT)")
+    connection.executemany(
+        "INSERT INTO entries VALUES (?, '2025-01-01 10:00:00.123456', ?)",
+        ((number, f"{number} " + "x" * 200) for number in range(1, 200_001)),
+    )
+    connection.commit()
+    connection.close()
+    code, output = play(database, path, database.target.password, golive_progress_interval=0.05)
+    assert code == 0, output
+    lines = re.findall(r"\[localhost\] (\w+)[^\n]*", output)
+    assert {"load", "verify"} <= set(lines), output
+    assert re.search(r"\[localhost\] load entries, .* of 200,000 rows \(\d+ %\)", output)
+    # The folder that the figures went through is gone.
+    folders = set(re.findall(r"/tmp/golive-progress\.\w+", output))
+    assert folders and not [name for name in folders if os.path.exists(name)]

@@ -265,3 +265,17 @@ def test_without_database_and_cache_groups_the_application_has_no_addresses(site
     told = made.value("one", "gunicorn_app_environment")
     assert "DATABASE_URL" not in told
     assert "REDIS_URL" not in told
+
+
+LIVE = """    webstack_sqlite_live: true
+    webstack_sqlite_file: /srv/shop/shared/shop.db
+"""
+
+
+def test_an_application_live_on_sqlite_keeps_its_file_until_it_is_moved(site: Any) -> None:
+    before = site(f"{ONE}{LIVE}").value("one", "gunicorn_app_environment")
+    assert before["DATABASE_URL"] == "sqlite:////srv/shop/shared/shop.db"
+    moved = site(f"{ONE}{LIVE}    __webstack_off_sqlite: true\n")
+    after = moved.value("one", "gunicorn_app_environment")
+    assert after["DATABASE_URL"].startswith("postgresql://live_dashboard:")
+    assert {**after, "DATABASE_URL": ""} == {**before, "DATABASE_URL": ""}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back to SQLite, and a cut-over that fails after the application was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from visitor import Visitor
+
+pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service", "saboteur.service")
+
+ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "
+SQLITE = "/srv/live-dashboard/shared/validation_dashboard.db"
+NUMBERS = "SELECT count(*), max(id), min(message) FROM log_entries"
+
+# Puts a text into a numeric column as soon as the maintenance page is up: after the rehearsal, before
+# the final load.
+SABOTEUR = f"""
+import os, sqlite3, time
+while not os.path.exists("/var/lib/nginx/maintenance/live-dashboard"):
+    time.sleep(0.02)
+connection = sqlite3.connect("{SQLITE}", timeout=30)
+connection.execute("UPDATE log_entries SET duration_ms = 'slow' WHERE id = 4711")
+connection.commit()
+"""
+
+
+def play(name: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [
+            *("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]),
+            *(str(ROOT / "playbooks" / f"{name}.yml"), *arguments),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def address(host) -> str:
+    return host.check_output("grep ^DATABASE_URL= /etc/live-dashboard/environment | cut -d: -f1")
+
+
+def in_sqlite(host, query: str) -> list:
+    script = (
+        "import json, sqlite3, sys; connection = sqlite3.connect('file:' + sys.argv[1] +"
+        " '?mode=ro', uri=True); print(json.dumps(connection.execute(sys.argv[2]).fetchone()))"
+    )
+    return json.loads(host.check_output("python3 -c %s %s %s", script, SQLITE, query))
+
+
+@pytest.fixture(scope="module")
+def stopped_client(host) -> None:
+    host.check_output("systemctl stop client.service")
+
+
+@pytest.fixture(scope="module")
+def returned(host, stopped_client) -> tuple[list[str], str]:
+    """What PostgreSQL held, and what the play said."""
+    held = host.check_output(PSQL + f'"{NUMBERS}"').split("|")
+    code, output = play("return_to_sqlite")
+    assert code == 0, output[-4000:]
+    return held, output
+
+
+def test_the_way_back_takes_along_what_was_written_since(host, returned):
+    held, output = returned
+    assert address(host) == 'DATABASE_URL="sqlite'
+    assert [str(value) for value in in_sqlite(host, NUMBERS)] == held
+    assert in_sqlite(host, "PRAGMA integrity_check") == ["ok"]
+    assert "the pause that users saw" in output
+    visitor = Visitor(host.check_output("hostname -I").split()[0])
+    assert visitor.json("/health")["status"] == "healthy"
+    assert str(visitor.json("/api/stats")["counts"]["log_entries"]) == held[0]
+
+
+def test_a_second_cut_over_does_not_replace_the_first_ones_rows_unasked(host, returned):
+    code, output = play("cutover")
+    assert code != 0
+    assert "has changed since it was migrated" in output or "is another database" in output
+    assert address(host) == 'DATABASE_URL="sqlite'
+
+
+def test_a_cut_over_that_fails_leaves_the_application_on_sqlite(host, returned):
+    host.check_output("systemd-run --unit=saboteur python3 -c %s", SABOTEUR)
+    before = in_sqlite(host, NUMBERS)
+    code, output = play("cutover", "-e", "webstack_cutover_replace=live_validation_dashboard")
+    assert code != 0
+    assert "log_entries.duration_ms" in output and "4711" in output, output[-4000:]
+    assert "The application is back on" in output
+    assert in_sqlite(host, NUMBERS) == before
+    assert address(host) == 'DATABASE_URL="sqlite'
+    assert not host.file("/var/lib/nginx/maintenance/live-dashboard").exists
+    visitor = Visitor(host.check_output("hostname -I").split()[0])
+    assert visitor.json("/health")["status"] == "healthy"
+    assert (
+        host.check_output(PSQL + "'SELECT count(*) FROM pg_tables WHERE schemaname = $$public$$'")
+        == "0"
+    )
