@@ -2,7 +2,8 @@
 """The pause as a user sees it: asks URL (with header Host) until STOP exists, prints JSON.
 
 Usage: URL HOST STOP LIMIT, with LIMIT in seconds. The pause is the longest time from one good
-answer (a status below 500) to the next with others between them, in seconds.
+answer (a status below 500) to the next with others between them, in seconds. If the site was away
+already at the start, it counts from there, and the pause was longer.
 """
 
 import contextlib
@@ -38,20 +39,23 @@ def ask() -> int:
 asked = refused = 0
 pause = 0.0
 statuses: dict = {}
+began = time.monotonic()
 last_good = None
 broken = False
+away_at_start = False
 while time.monotonic() < end:
     status = ask()
     now = time.monotonic()
     asked += 1
     statuses[status] = statuses.get(status, 0) + 1
     if 0 < status < 500:
-        if broken and last_good is not None:
-            pause = max(pause, now - last_good)
+        if broken:
+            pause = max(pause, now - (began if last_good is None else last_good))
         last_good, broken = now, False
     else:
         refused += 1
         broken = True
+        away_at_start = away_at_start or last_good is None
     if os.path.exists(stop):
         break
     time.sleep(0.05)
@@ -65,6 +69,7 @@ print(
             "requests": asked,
             "refused": refused,
             "statuses": statuses,
+            "away_at_start": away_at_start,
             "answering_at_end": answering,
         }
     )
