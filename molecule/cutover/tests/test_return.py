@@ -18,8 +18,8 @@ PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "
 SQLITE = "/srv/live-dashboard/shared/validation_dashboard.db"
 NUMBERS = "SELECT count(*), max(id), min(message) FROM log_entries"
 
-# Puts a text into a numeric column as soon as the maintenance page is up: after the rehearsal, before
-# the final load.
+# Puts a text into a numeric column as soon as the maintenance page is up: after the rehearsal,
+# before the final load.
 SABOTEUR = f"""
 import os, sqlite3, time
 while not os.path.exists("/var/lib/nginx/maintenance/live-dashboard"):

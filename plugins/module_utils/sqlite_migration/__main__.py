@@ -22,19 +22,49 @@ def main() -> int:
     parser.add_argument("source", help="SQLite file")
     parser.add_argument("--schema", default="public")
     parser.add_argument("--check", action="store_true", help="change nothing, print the plan")
+    parser.add_argument("--schema-mode", default="create", choices=["create", "existing"])
+    parser.add_argument("--include", action="append", default=[], metavar="TABLE")
+    parser.add_argument("--exclude", action="append", default=[], metavar="TABLE")
+    parser.add_argument("--type", action="append", default=[], metavar="TABLE.COLUMN=TYPE")
+    parser.add_argument("--rename", action="append", default=[], metavar="NAME=NEW")
+    parser.add_argument(
+        "--on-bad-value", default="fail", choices=["fail", "null", "text", "quarantine"]
+    )
+    parser.add_argument("--bad-value", action="append", default=[], metavar="TABLE.COLUMN=POLICY")
+    parser.add_argument("--replace", action="append", default=[], metavar="TABLE")
+    parser.add_argument("--integrity", default="full", choices=["full", "quick"])
+    parser.add_argument("--backup-copy", default="", metavar="FOLDER")
+    parser.add_argument("--progress-file", default="", metavar="FILE")
     options = parser.parse_args()
     dsn = os.environ.get("GOLIVE_DSN")
     if not dsn:
         parser.error("set GOLIVE_DSN to the target's connection string")
+
+    def pairs(option: str, given: list[str]) -> dict[str, str]:
+        split = [text.rpartition("=") for text in given]
+        if any(not name or not value for name, _equals, value in split):
+            parser.error(f"{option} takes NAME=VALUE")
+        return {name: value for name, _equals, value in split}
+
+    request = Request(
+        options.source,
+        Target(dsn=dsn),
+        schema=options.schema,
+        include=options.include,
+        exclude=options.exclude,
+        check_mode=options.check,
+        target_schema_mode=options.schema_mode,
+        type_overrides=pairs("--type", options.type),
+        rename=pairs("--rename", options.rename),
+        on_bad_value=options.on_bad_value,
+        bad_value_columns=pairs("--bad-value", options.bad_value),
+        replace=options.replace,
+        integrity=options.integrity,
+        backup_copy=options.backup_copy,
+        progress_file=options.progress_file,
+    )
     try:
-        outcome = migrate(
-            Request(
-                options.source,
-                Target(dsn=dsn),
-                schema=options.schema,
-                check_mode=options.check,
-            )
-        )
+        outcome = migrate(request)
     except MigrationError as error:
         print(error.message, file=sys.stderr)
         return 1

@@ -13,7 +13,8 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -26,12 +27,20 @@ _DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6}0*)?)?"
 _OFFSET = r"(?:[Zz]|[+-](?:0[0-9]|1[0-5]):?[0-5][0-9])"
 _IS_DATE = re.compile(_DATE).fullmatch
-_IS_TIME = re.compile(_CLOCK).fullmatch
-_IS_TIMESTAMP = re.compile(f"{_DATE}(?:[ T]{_CLOCK})?").fullmatch
-_IS_ZONED = re.compile(f"{_DATE}[ T]{_CLOCK} ?{_OFFSET}").fullmatch
+_TIME = re.compile(f"({_CLOCK})( ?{_OFFSET})?").fullmatch
+_STAMP = re.compile(f"({_DATE})(?:[ T]({_CLOCK})( ?{_OFFSET})?)?").fullmatch
 _IS_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?").fullmatch
+_IS_UUID = re.compile(
+    "[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+).fullmatch
+_LIMITS = re.compile(r"\(\s*([0-9]+)\s*(?:,\s*(-?[0-9]+)\s*)?\)").search
 
-_INT64_MAX = 2**63 - 1
+_DAY = 86400_000000
+_UNITS = {"epoch_s": 1_000_000, "epoch_ms": 1000, "epoch_us": 1}
+# What PostgreSQL's timestamp holds, and Python's datetime too: the years 1 to 9999.
+_FIRST = -62135596800_000000
+_LAST = 253402300800_000000
+_FIRST_ORDINAL = 719163
 
 
 class BadValue(ValueError):
@@ -65,12 +74,139 @@ def escape(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _real_day(text: str) -> bool:
+def _day_number(text: str) -> int | None:
+    """Days since 1970; None if the calendar has no such day."""
     try:
-        datetime.date(int(text[:4]), int(text[5:7]), int(text[8:10]))
+        date = datetime.date(int(text[:4]), int(text[5:7]), int(text[8:10]))
     except ValueError:
-        return False
-    return True
+        return None
+    return date.toordinal() - _FIRST_ORDINAL
+
+
+def _clock_micros(text: str) -> int:
+    seconds = int(text[:2]) * 3600 + int(text[3:5]) * 60 + int(text[6:8] or 0)
+    return seconds * 1_000_000 + int(text[9:15].ljust(6, "0"))
+
+
+def offset_seconds(text: str) -> int:
+    """Of 'Z' or '+HH:MM', after what has matched or may be anything."""
+    text = text.strip(" ")
+    if not re.fullmatch(_OFFSET, text):
+        raise BadValue("a text that is no time with an offset")
+    if text in "Zz":
+        return 0
+    seconds = int(text[1:3]) * 3600 + int(text[-2:]) * 60
+    return -seconds if text[0] == "-" else seconds
+
+
+def _stamp(text: str) -> tuple[int, str | None]:
+    found = _STAMP(text)
+    day = _day_number(text[:10]) if found else None
+    if not found or day is None:
+        raise BadValue("a text that is no timestamp YYYY-MM-DD HH:MM:SS[.ffffff]")
+    clock = found.group(2)
+    return day * _DAY + (_clock_micros(clock) if clock else 0), found.group(3)
+
+
+def timestamp_micros(text: str) -> int:
+    """Microseconds since 1970 of a timestamp without an offset."""
+    micros, offset = _stamp(text)
+    if offset:
+        raise BadValue("a timestamp with a time zone offset among ones without")
+    return micros
+
+
+def _number_micros(value: Any, conversion: str) -> int:
+    """A count of days or seconds, if microseconds hold it exactly."""
+    if type(value) is int and conversion in _UNITS:
+        return value * _UNITS[conversion]
+    if type(value) not in (int, float):
+        _wrong(value, "a number")
+    if type(value) is float and not math.isfinite(value):
+        raise BadValue("an infinite number where a time is needed")
+    if conversion == "julian":
+        # SQLite itself counts Julian days in whole milliseconds.
+        millis = int(round(value * 86400_000))
+        if millis / 86400_000 == value:
+            return (millis - 210866760000_000) * 1000
+    else:
+        unit = _UNITS[conversion]
+        micros = int(round(value * unit))
+        if micros / unit == value and abs(micros) < 2**53:
+            return micros
+    raise BadValue("a number that isn't a whole count of microseconds")
+
+
+def exact_micros(value: Any, target: TargetType) -> int:
+    """Microseconds since 1970 of what becomes a timestamp or timestamptz."""
+    conversion = target.conversion
+    if conversion in _UNITS or conversion == "julian":
+        micros = _number_micros(value, conversion or "")
+    elif type(value) is not str:
+        _wrong(value, "a timestamp")
+    else:
+        micros, offset = _stamp(value)
+        if offset:
+            if target.kind == "timestamp" and conversion != "offset_utc":
+                raise BadValue("a timestamp with a time zone offset among ones without")
+            micros -= offset_seconds(offset) * 1_000_000
+        elif conversion == "offset_utc":
+            raise BadValue("a timestamp without a time zone offset among ones with one")
+        elif target.kind == "timestamptz" and conversion != "naive_utc":
+            raise BadValue("a text that is no timestamp YYYY-MM-DD HH:MM:SS[.ffffff]+HH:MM")
+    return _in_range(_whole(micros, target))
+
+
+def _whole(micros: int, target: TargetType) -> int:
+    """PostgreSQL would round to the digits of timestamp(n) without a word."""
+    limits = _LIMITS(target.sql)
+    digits = target.precision
+    if digits is None:
+        digits = int(limits.group(1)) if limits else 6
+    if micros % 10 ** max(0, 6 - digits):
+        raise BadValue(f"a time with a finer fraction than {target.sql} has")
+    return micros
+
+
+def _in_range(micros: int) -> int:
+    if _FIRST <= micros < _LAST:
+        return micros
+    raise BadValue("a time before the year 1 or after 9999")
+
+
+def days_of(value: Any, target: TargetType) -> int:
+    """Days since 1970 of what becomes a date."""
+    conversion = target.conversion
+    if conversion in _UNITS or conversion == "julian":
+        micros = _in_range(_number_micros(value, conversion or ""))
+    elif type(value) is not str:
+        _wrong(value, "a date YYYY-MM-DD")
+    elif conversion == "date_part":
+        micros = timestamp_micros(value)
+    else:
+        day = _day_number(value) if _IS_DATE(value) else None
+        if day is None:
+            raise BadValue("a text that is no date YYYY-MM-DD")
+        return day
+    if micros % _DAY:
+        raise BadValue("a time of day, which a date can't hold")
+    return micros // _DAY
+
+
+def interval_parts(value: Any, target: TargetType) -> tuple[int, int]:
+    """Days and microseconds, as Python's timedelta has them."""
+    if target.conversion == "interval_us":
+        if type(value) is not int:
+            _wrong(value, "an integer")
+        micros = value
+    elif type(value) is not str:
+        _wrong(value, "a timestamp")
+    else:
+        micros = timestamp_micros(value)
+    days, rest = divmod(_whole(micros, target), _DAY)
+    if abs(days) > 10**9:
+        raise BadValue("an interval of more than 999999999 days")
+    return days, rest
 
 
 def encode_bigint(value: Any) -> str:
@@ -79,6 +215,18 @@ def encode_bigint(value: Any) -> str:
             return str(int(value))
         _wrong(value, "an integer")
     return str(value)
+
+
+def encode_integer(bits: int) -> Encoder:
+    limit = 1 << (bits - 1)
+
+    def encode(value: Any) -> str:
+        text = encode_bigint(value)
+        if not -limit <= int(text) < limit:
+            raise BadValue(f"an integer of more than {bits} bits")
+        return text
+
+    return encode
 
 
 def encode_boolean(value: Any) -> str:
@@ -106,6 +254,22 @@ def encode_double(value: Any) -> str:
     _wrong(value, "a number")
 
 
+def float4_of(value: Any) -> float:
+    """A number that four bytes hold exactly."""
+    if type(value) not in (int, float):
+        _wrong(value, "a number")
+    try:
+        if struct.unpack(">f", struct.pack(">f", value))[0] == value:
+            return float(value)
+    except (OverflowError, struct.error):
+        pass
+    raise BadValue("a number that real can't hold exactly")
+
+
+def encode_float4(value: Any) -> str:
+    return encode_double(float4_of(value))
+
+
 def encode_text(value: Any) -> str:
     if type(value) is not str:
         _wrong(value, "a text")
@@ -118,6 +282,45 @@ def encode_loose_text(value: Any) -> str:
     if type(value) is float:
         return repr(value)
     return encode_text(value)
+
+
+def encode_text_or_blob(value: Any) -> str:
+    """For a column that takes everything, because its policy says so."""
+    if type(value) is bytes:
+        return "\\\\x" + value.hex()
+    return encode_loose_text(value)
+
+
+def check_bpchar(text: str, length: int) -> None:
+    if len(text) > length:
+        raise BadValue(f"a text longer than {length} characters")
+    if text.endswith(" ") and len(text) < length:
+        raise BadValue("a text that ends with spaces, which char(n) doesn't keep")
+
+
+def encode_bpchar(length: int) -> Encoder:
+    def encode(value: Any) -> str:
+        if type(value) is not str:
+            _wrong(value, "a text")
+        check_bpchar(value, length)
+        return escape(value)
+
+    return encode
+
+
+def encode_other(value: Any) -> str:
+    """Whatever the type's own input function makes of it."""
+    if type(value) is bytes:
+        _wrong(value, "a text")
+    return encode_loose_text(value)
+
+
+def encode_uuid(value: Any) -> str:
+    if type(value) is bytes and len(value) == 16:
+        return value.hex()
+    if type(value) is str and _IS_UUID(value):
+        return value
+    raise BadValue("a value that is no UUID of 32 digits, 36 characters or 16 bytes")
 
 
 def encode_varchar(length: int) -> Encoder:
@@ -148,38 +351,50 @@ def encode_json(value: Any) -> str:
     _wrong(value, "a JSON text")
 
 
-def encode_date(value: Any) -> str:
-    if type(value) is not str:
-        _wrong(value, "a date YYYY-MM-DD")
-    if _IS_DATE(value) and _real_day(value):
+def encode_date(target: TargetType) -> Encoder:
+    def encode(value: Any) -> str:
+        number = days_of(value, target) + _FIRST_ORDINAL
+        return datetime.date.fromordinal(number).isoformat()
+
+    return encode
+
+
+def encode_time(target: TargetType) -> Encoder:
+    zoned = target.kind == "timetz"
+
+    def encode(value: Any) -> str:
+        if type(value) is not str:
+            _wrong(value, "a time HH:MM:SS")
+        found = _TIME(value)
+        if not found or bool(found.group(2)) != zoned:
+            expected = "HH:MM:SS[.ffffff]" + ("+HH:MM" if zoned else "")
+            raise BadValue(f"a text that is no time {expected}")
+        _whole(_clock_micros(found.group(1)), target)
         return value
-    raise BadValue("a text that is no date YYYY-MM-DD")
+
+    return encode
 
 
-def encode_time(value: Any) -> str:
-    if type(value) is not str:
-        _wrong(value, "a time HH:MM:SS")
-    if _IS_TIME(value):
-        return value
-    raise BadValue("a text that is no time HH:MM:SS[.ffffff]")
+def encode_timestamp(target: TargetType) -> Encoder:
+    zone = "+00" if target.kind == "timestamptz" else ""
+
+    def encode(value: Any) -> str:
+        micros = exact_micros(value, target)
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)
+        return moment.isoformat(" ") + zone
+
+    return encode
 
 
-def encode_timestamp(value: Any) -> str:
-    if type(value) is not str:
-        _wrong(value, "a timestamp")
-    if _IS_TIMESTAMP(value) and _real_day(value[:10]):
-        return value
-    if _IS_ZONED(value):
-        raise BadValue("a timestamp with a time zone offset among ones without")
-    raise BadValue("a text that is no timestamp YYYY-MM-DD HH:MM:SS[.ffffff]")
+def encode_interval(target: TargetType) -> Encoder:
+    if target.conversion is None:
+        return encode_other
 
+    def encode(value: Any) -> str:
+        days, micros = interval_parts(value, target)
+        return f"{days} days {micros // 1_000_000}.{micros % 1_000_000:06} seconds"
 
-def encode_timestamptz(value: Any) -> str:
-    if type(value) is not str:
-        _wrong(value, "a timestamp with a time zone offset")
-    if _IS_ZONED(value) and _real_day(value[:10]):
-        return value
-    raise BadValue("a text that is no timestamp YYYY-MM-DD HH:MM:SS[.ffffff]+HH:MM")
+    return encode
 
 
 def encode_numeric(precision: int | None, scale: int | None) -> Encoder:
@@ -232,26 +447,59 @@ def encode_numeric(precision: int | None, scale: int | None) -> Encoder:
 
 _BY_KIND: dict[str, Encoder] = {
     "bigint": encode_bigint,
+    "int4": encode_integer(32),
+    "int2": encode_integer(16),
     "boolean": encode_boolean,
     "double": encode_double,
+    "float4": encode_float4,
     "text": encode_text,
     "loose_text": encode_loose_text,
     "bytea": encode_bytea,
     "json": encode_json,
     "jsonb": encode_json,
+    "uuid": encode_uuid,
+    "other": encode_other,
+}
+_BY_TARGET: dict[str, Callable[[TargetType], Encoder]] = {
     "date": encode_date,
     "time": encode_time,
+    "timetz": encode_time,
     "timestamp": encode_timestamp,
-    "timestamptz": encode_timestamptz,
+    "timestamptz": encode_timestamp,
+    "interval": encode_interval,
 }
 
 
-def encoder_for(target: TargetType) -> Encoder:
-    """The encoder of one type; it never sees NULL."""
+def text_length(target: TargetType) -> int | None:
+    """Of varchar(n) and char(n); a bare char is char(1)."""
+    limits = _LIMITS(target.sql)
+    if target.length is None and limits and target.kind in ("text", "bpchar"):
+        return int(limits.group(1))
+    if target.length is None and target.kind == "bpchar" and target.sql != "bpchar":
+        return 1
+    return target.length
+
+
+def numeric_limits(target: TargetType) -> tuple[int | None, int | None]:
+    limits = _LIMITS(target.sql)
+    if target.precision is None and limits:
+        return int(limits.group(1)), int(limits.group(2) or 0)
+    return target.precision, target.scale
+
+
+def encoder_for(target: TargetType, blobs: bool = False) -> Encoder:
+    """The encoder of one type; it never sees NULL. `blobs`: a loose text takes them too."""
     if target.kind == "numeric":
-        return encode_numeric(target.precision, target.scale)
-    if target.kind == "text" and target.length is not None:
-        return encode_varchar(target.length)
+        return encode_numeric(*numeric_limits(target))
+    if target.kind == "text" and text_length(target) is not None:
+        return encode_varchar(text_length(target) or 0)
+    if target.kind == "bpchar":
+        length = text_length(target)
+        return encode_text if length is None else encode_bpchar(length)
+    if target.kind == "loose_text" and blobs:
+        return encode_text_or_blob
+    if target.kind in _BY_TARGET:
+        return _BY_TARGET[target.kind](target)
     return _BY_KIND[target.kind]
 
 
@@ -271,58 +519,3 @@ def check_json(value: Any, binary: bool) -> None:
         raise BadValue("a text that is no JSON") from error
     if binary and "\\u0000" in value:
         raise BadValue("JSON with \\u0000, which jsonb can't store")
-
-
-def _refuse_null(_value: Any) -> str:
-    raise BadValue("NULL in a column that is NOT NULL")
-
-
-def row_encoder(
-    targets: list[TargetType], not_null: list[bool]
-) -> Callable[[tuple[Any, ...]], str]:
-    """One row as one line of COPY text."""
-    encoders = [encoder_for(target) for target in targets]
-    nulls = [_refuse_null if strict else (lambda _value: "\\N") for strict in not_null]
-    pairs = list(zip(encoders, nulls))
-
-    def encode(row: tuple[Any, ...]) -> str:
-        return (
-            "\t".join(
-                [
-                    encode_value(value) if value is not None else null(value)
-                    for (encode_value, null), value in zip(pairs, row)
-                ]
-            )
-            + "\n"
-        )
-
-    return encode
-
-
-class CopyStream:
-    """What copy_expert reads from: batches of rows, each as one block of bytes."""
-
-    def __init__(
-        self,
-        batches: Iterable[list[tuple[Any, ...]]],
-        encode: Callable[[tuple[Any, ...]], str],
-    ) -> None:
-        self._batches: Iterator[list[tuple[Any, ...]]] = iter(batches)
-        self._encode = encode
-        self.rows = 0
-        self.bytes = 0
-        self.failure: Exception | None = None
-
-    def read(self, _size: int = -1) -> bytes:
-        try:
-            batch = next(self._batches, None)
-            if batch is None:
-                return b""
-            block = "".join(map(self._encode, batch)).encode()
-        except Exception as error:
-            # psycopg2 turns this into a cancelled COPY; the cause is looked up here.
-            self.failure = error
-            raise
-        self.rows += len(batch)
-        self.bytes += len(block)
-        return block

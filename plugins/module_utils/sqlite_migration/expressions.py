@@ -15,14 +15,20 @@ from .copy_text import BadValue, check_json, encoder_for
 from .sqltext import Token, closing, tokenize
 from .types import TargetType
 
-_NUMERIC_KINDS = {"bigint", "double", "numeric"}
-_TEXT_KINDS = {"text"}
+_INTEGER_KINDS = {"bigint", "int4", "int2"}
+_NUMERIC_KINDS = _INTEGER_KINDS | {"double", "float4", "numeric"}
+_TEXT_KINDS = {"text", "bpchar"}
 _OPERATORS = {"=", "==", "<>", "!=", "<", "<=", ">", ">=", "+", "-", "*", "(", ")", ",", "||"}
 _ORDERING = {"<", "<=", ">", ">="}
 _WORDS = {"AND", "OR", "NOT", "IN", "IS", "NULL", "ISNULL", "NOTNULL", "BETWEEN"}
 _FUNCTIONS = {"LENGTH": "length", "LOWER": "lower", "UPPER": "upper", "ABS": "abs"}
 _FUNCTIONS |= {"COALESCE": "coalesce", "IFNULL": "coalesce", "TRIM": "trim"}
 _NOW = re.compile(r"^(datetime|date|time)\(\s*'now'\s*\)$", re.IGNORECASE)
+_UNIX_NOW = re.compile(
+    r"^(?:unixepoch\((?:\s*'now'\s*)?\)|strftime\(\s*'%s'\s*,\s*'now'\s*\)"
+    r"|CAST\(\s*strftime\(\s*'%s'\s*,\s*'now'\s*\)\s+AS\s+INT(?:EGER)?\s*\))$",
+    re.IGNORECASE,
+)
 
 
 class Untranslatable(ValueError):
@@ -51,8 +57,81 @@ def always_true_for_boolean(tokens: list[Token], columns: dict[str, TargetType])
     return target is not None and target.kind == "boolean" and values == {"0", "1"}
 
 
-def translate(tokens: list[Token], columns: dict[str, TargetType], names: dict[str, str]) -> str:
-    """`columns` and `names` are keyed by the lower-cased column name."""
+def is_json_check(tokens: list[Token]) -> str | None:
+    """The column of CHECK (json_valid(column)), with or without OR column IS NULL."""
+    while tokens and tokens[0].is_op("(") and closing(tokens, 0) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    if len(tokens) not in (4, 8) or not tokens[0].is_word("JSON_VALID") or not tokens[1].is_op("("):
+        return None
+    name = _name(tokens[2])
+    if len(tokens) == 8:
+        same = _name(tokens[5]).lower() == name.lower()
+        rest = tokens[6].is_word("IS") and tokens[7].is_word("NULL")
+        if not (tokens[4].is_word("OR") and same and rest):
+            return None
+    return name
+
+
+def _name(token: Token) -> str:
+    return token.value if token.kind == "quoted" else token.text
+
+
+def translate_generated(
+    tokens: list[Token],
+    target: TargetType,
+    columns: dict[str, TargetType],
+    names: dict[str, str],
+    computed: set[str],
+) -> str:
+    """A generated column's expression, where PostgreSQL computes the very same values.
+
+    Either whole numbers and doubles by + - *, or texts by ||, trim() and the like. lower() folds
+    more letters in PostgreSQL, a quotient of integers may differ, and so may a decimal's digits.
+    """
+    used = {
+        _name(token).lower()
+        for token in tokens
+        if token.kind in ("word", "quoted") and _name(token).lower() in columns
+    }
+    kinds = {columns[name].kind for name in used}
+    if used & computed:
+        raise Untranslatable("another generated column")
+    if any(columns[name].conversion for name in used):
+        raise Untranslatable("a column whose values change their form")
+    if any(token.is_word("LOWER", "UPPER") for token in tokens):
+        raise Untranslatable("lower() or upper(), which know more letters in PostgreSQL")
+    if any(token.is_word("LENGTH", "ABS", "IN", "IS", "NOT", "AND", "OR") for token in tokens):
+        raise Untranslatable("a function or condition whose type isn't certain")
+    joined = any(token.is_op("||") for token in tokens)
+    arithmetic = any(token.is_op(op) for op in "+-*" for token in tokens)
+    if (
+        target.kind == "text"
+        and not arithmetic
+        and kinds <= _TEXT_KINDS | (_INTEGER_KINDS if joined else set())
+    ):
+        if any(token.kind == "number" for token in tokens):
+            raise Untranslatable("numbers among texts")
+        return translate(tokens, columns, names)
+    plain = not joined and not any(token.kind == "string" for token in tokens)
+    if plain and kinds <= _INTEGER_KINDS and target.kind in ("bigint", "double"):
+        if all(token.text.isdigit() for token in tokens if token.kind == "number"):
+            return translate(tokens, columns, names)
+    if plain and kinds == {"double"} and target.kind == "double":
+        # SQLite has no NaN: it computes NULL.
+        return f"nullif({translate(tokens, columns, names)}, 'NaN')"
+    raise Untranslatable("an expression whose values PostgreSQL may compute otherwise")
+
+
+def translate(
+    tokens: list[Token],
+    columns: dict[str, TargetType],
+    names: dict[str, str],
+    folded: set[str] | frozenset[str] = frozenset(),
+) -> str:
+    """`columns` and `names` are keyed by the lower-cased column name.
+
+    `folded` are those that SQLite compares without regard to case or trailing spaces.
+    """
     if not tokens:
         raise Untranslatable("the expression can't be read")
     out: list[str] = []
@@ -85,6 +164,8 @@ def translate(tokens: list[Token], columns: dict[str, TargetType], names: dict[s
             ordering = ordering or token.value == "BETWEEN"
             out.append({"ISNULL": "IS NULL", "NOTNULL": "IS NOT NULL"}.get(token.value, token.text))
         else:
+            if _name(token).lower() in folded and not _null_test(tokens, index):
+                raise Untranslatable("a comparison of texts that ignores case")
             index += _column(tokens, index, columns, names, out, kinds)
             continue
         index += 1
@@ -98,6 +179,15 @@ def translate(tokens: list[Token], columns: dict[str, TargetType], names: dict[s
         glue = glue or word == "(" and text.endswith(tuple(_FUNCTIONS.values()))
         text += word if glue else f" {word}"
     return text
+
+
+def _null_test(tokens: list[Token], index: int) -> bool:
+    rest = tokens[index + 1 : index + 4]
+    return bool(rest) and (
+        rest[0].is_word("ISNULL", "NOTNULL")
+        or rest[0].is_word("IS")
+        and any(token.is_word("NULL") for token in rest[1:])
+    )
 
 
 def _lengths_only(tokens: list[Token]) -> bool:
@@ -126,10 +216,12 @@ def _column(
 ) -> int:
     """Writes a column, and what it is compared with if it is a boolean; returns tokens used."""
     token = tokens[index]
-    name = token.value if token.kind == "quoted" else token.text
+    name = _name(token)
     if token.kind not in ("word", "quoted") or name.lower() not in columns:
         raise Untranslatable(f"{token.text}, which is no column")
     target = columns[name.lower()]
+    if target.conversion and not _null_test(tokens, index):
+        raise Untranslatable("a column whose values change their form")
     quoted = quote_identifier(names[name.lower()])
     rest = tokens[index + 1 : index + 4]
     if target.kind == "boolean":
@@ -154,7 +246,8 @@ def _column(
     elif target.kind not in _NUMERIC_KINDS | _TEXT_KINDS:
         if not (rest and rest[0].is_word("IS", "ISNULL", "NOTNULL")):
             raise Untranslatable(f"a comparison of {target.sql} values")
-    kinds.add(target.kind)
+    if not _null_test(tokens, index):
+        kinds.add(target.kind)
     out.append(quoted)
     return 1
 
@@ -201,6 +294,13 @@ def _with_affinity(value: Any, target: TargetType) -> Any:
 
 
 def _now(expression: str, target: TargetType) -> str | None:
+    if _UNIX_NOW.match(expression):
+        if target.conversion == "epoch_s":
+            utc = "" if target.kind == "timestamptz" else " AT TIME ZONE 'UTC'"
+            return f"(date_trunc('second', CURRENT_TIMESTAMP){utc})::{target.kind}"
+        if target.kind in ("bigint", "double", "numeric") and not target.conversion:
+            return "floor(extract(epoch FROM CURRENT_TIMESTAMP))::bigint"
+        raise Untranslatable(f"{expression} for a column of type {target.sql}")
     match = _NOW.match(expression)
     word = match.group(1).upper() if match else expression.upper().removeprefix("CURRENT_")
     if not match and expression.upper() not in (
@@ -236,6 +336,8 @@ def translate_default(expression: str, target: TargetType) -> str | None:
     value = _with_affinity(_literal(tokens), target)
     if value is None:
         return None
+    if target.kind == "other" or target.conversion not in (None, "naive_utc", "uuid_hex"):
+        raise Untranslatable(f"a value of SQLite for a column of type {target.sql}")
     try:
         encoded = encoder_for(target)(value)
         if target.kind in ("json", "jsonb"):

@@ -7,24 +7,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
 
 from ..version import COLLECTION_VERSION
 from . import target as pg
-from .copy_text import BadValue, CopyStream, check_json, encoder_for, row_encoder
+from .careful import (
+    CarefulRows,
+    Finding,
+    Quarantine,
+    TableReader,
+    TextStream,
+    examine,
+    is_outage,
+)
 from .errors import MigrationError
 from .expressions import quote_identifier
-from .plan import Plan, PlannedTable, Statement, build_plan
-from .schema import LeftOut, profile_columns, read_schema
-from .source import Fingerprint, SourceDatabase, content_fingerprint, quote_sqlite
+from .pack import Packer, PackStream, can_pack, sample_rows
+from .plan import Plan, PlannedColumn, PlannedTable, Statement
+from .planning import make_plan, make_room
+from .progress import Progress
+from .schema import LeftOut
+from .source import (
+    Fingerprint,
+    SourceDatabase,
+    check_copy_room,
+    content_fingerprint,
+    quote_sqlite,
+    read_header,
+    remove_copy,
+)
 from .target import Target, Unreachable
-from .types import needs_profile
 
-_SAMPLE = 5
 _PURPOSE = "sqlite_to_postgres"
 
 
@@ -39,6 +58,15 @@ class Request:
     exclude: list[str] = field(default_factory=list)
     source_changed: str = "fail"
     check_mode: bool = False
+    target_schema_mode: str = "create"
+    type_overrides: dict[str, str] = field(default_factory=dict)
+    rename: dict[str, str] = field(default_factory=dict)
+    on_bad_value: str = "fail"
+    bad_value_columns: dict[str, str] = field(default_factory=dict)
+    replace: list[str] = field(default_factory=list)
+    integrity: str = "full"
+    backup_copy: str = ""
+    progress_file: str = ""
 
 
 @dataclass
@@ -56,6 +84,9 @@ class Outcome:
     plan: dict[str, Any] = field(default_factory=dict)
     plan_text: str = ""
     not_carried: list[dict[str, str]] = field(default_factory=list)
+    nulled: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    backup_copy: str = ""
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -65,10 +96,12 @@ class Outcome:
         return result
 
 
-@dataclass
-class _BadColumn:
-    count: int = 0
-    samples: list[dict[str, Any]] = field(default_factory=list)
+class _NeedsText(Exception):
+    """Columns of policy text that hold what their type can't: they must become text."""
+
+    def __init__(self, columns: list[str]) -> None:
+        super().__init__()
+        self.columns = columns
 
 
 def migrate(request: Request) -> Outcome:
@@ -108,6 +141,8 @@ def _readable_errors(request: Request) -> Iterator[None]:
 
 def _migrate_connected(connection: Any, request: Request, outcome: Outcome) -> None:
     started = time.monotonic()
+    progress = Progress(request.progress_file)
+    progress.phase("check")
     pg.settle_session(connection)
     pg.check_server(connection, request.target)
     if _recorded(connection, request, outcome):
@@ -117,20 +152,32 @@ def _migrate_connected(connection: Any, request: Request, outcome: Outcome) -> N
     # The run that held the lock a moment ago may have finished just now.
     if _recorded(connection, request, outcome):
         return
-    _refuse_occupied(connection, request)
+    room = make_room(connection, request)
+    _check_disks(connection, request)
     started_at = pg.one(connection, "SELECT clock_timestamp()")
-    with SourceDatabase(request.source) as source:
+    overlap = not request.check_mode
+    with SourceDatabase(request.source, request.integrity, overlap) as source:
+        run = _Run(connection, source, request, outcome, progress, room)
         fingerprint = source.fingerprint()
-        plan = _make_plan(source, request, outcome)
         if request.check_mode:
-            _check_values(source, plan)
+            run.check()
             connection.rollback()
             return
-        results = _load(connection, source, plan, outcome)
-        _prove_counts(connection, source, plan, results)
-        _note_writers(source, outcome)
-    _record(connection, request, fingerprint, started_at, results, outcome)
-    connection.commit()
+        try:
+            if request.backup_copy:
+                outcome.backup_copy = source.copy_to(request.backup_copy)
+            results, found = run.load()
+            fingerprint = fingerprint or found or source.fingerprint_now()
+            _note_writers(source, outcome)
+            progress.phase("commit")
+            _record(run, fingerprint, started_at, results)
+            progress.check_alive()
+            connection.commit()
+        except BaseException:
+            if outcome.backup_copy:
+                remove_copy(outcome.backup_copy)
+            raise
+    progress.phase("done")
     outcome.changed = True
     outcome.tables = results
     outcome.rows_total = sum(table["target_rows"] for table in results)
@@ -138,25 +185,17 @@ def _migrate_connected(connection: Any, request: Request, outcome: Outcome) -> N
     outcome.rate = round(outcome.rows_total / max(outcome.duration, 0.001), 1)
 
 
+def _check_disks(connection: Any, request: Request) -> None:
+    read_header(request.source)
+    size = os.stat(request.source).st_size
+    pg.check_room(connection, request.target, size)
+    if request.backup_copy:
+        check_copy_room(request.backup_copy, size)
+
+
 def _plan_only(request: Request, outcome: Outcome) -> None:
-    with SourceDatabase(request.source) as source:
-        plan = _make_plan(source, request, outcome)
-        _check_values(source, plan)
-
-
-def _make_plan(source: SourceDatabase, request: Request, outcome: Outcome) -> Plan:
-    schema = read_schema(source, request.include, request.exclude)
-    for table in schema.tables:
-        profile_columns(source, table, [c.name for c in table.columns if needs_profile(c)])
-    plan = build_plan(schema, request.schema)
-    outcome.changed = True
-    outcome.plan = plan.as_dict()
-    outcome.plan_text = plan.as_text()
-    outcome.tables = [{**table, "target_rows": None} for table in outcome.plan["tables"]]
-    outcome.rows_total = sum(table.rows for table in plan.tables)
-    outcome.warnings += plan.warnings
-    _set_left_out(outcome, plan.left_out)
-    return plan
+    with SourceDatabase(request.source, request.integrity) as source:
+        _Run(None, source, request, outcome, Progress(request.progress_file), []).check()
 
 
 def _set_left_out(outcome: Outcome, left: list[LeftOut]) -> None:
@@ -173,7 +212,7 @@ def _recorded(connection: Any, request: Request, outcome: Outcome) -> bool:
     outcome.tables = record["tables"]
     outcome.rows_total = sum(table["target_rows"] for table in record["tables"])
     _compare_source(request, record, outcome)
-    missing = {t["name"] for t in record["tables"]} - set(
+    missing = {t.get("target_name", t["name"]) for t in record["tables"]} - set(
         pg.existing_tables(connection, request.schema)
     )
     if record["tables"] and len(missing) == len(record["tables"]):
@@ -214,100 +253,345 @@ def _compare_source(request: Request, record: dict[str, Any], outcome: Outcome) 
     outcome.warnings.append(text)
 
 
-def _refuse_occupied(connection: Any, request: Request) -> None:
-    objects = pg.existing_objects(connection, request.schema)
-    if not objects:
-        return
-    shown = ", ".join(objects[:20]) + (f" and {len(objects) - 20} more" if objects[20:] else "")
-    raise MigrationError(
-        f"The schema {request.schema} of {request.target.label} isn't empty and has no record of a "
-        f"migration: {shown}. Nothing was changed. Drop these objects if they aren't needed, or "
-        "set schema or login_db to an empty one.",
-        existing=objects,
-    )
+Stream = Union[PackStream, TextStream]
 
 
-def _select(table: PlannedTable) -> str:
-    # By the table itself, so that the n-th row is the same one in every statement.
-    columns = ", ".join(quote_sqlite(column.name) for column in table.columns)
-    return f"SELECT {columns} FROM {quote_sqlite(table.name)} NOT INDEXED"
+class _Run:
+    """One load: the plan, and what happened so far."""
 
+    def __init__(
+        self,
+        connection: Any,
+        source: SourceDatabase,
+        request: Request,
+        outcome: Outcome,
+        progress: Progress,
+        room: list[Statement],
+    ) -> None:
+        self.connection = connection
+        self.source = source
+        self.request = request
+        self.outcome = outcome
+        self.progress = progress
+        self.room = room
+        self.quarantine = Quarantine(request.schema)
+        self.moved: list[Finding] = []
+        self.gone: dict[str, int] = {}
+        self.plan: Plan
 
-def _load(
-    connection: Any, source: SourceDatabase, plan: Plan, outcome: Outcome
-) -> list[dict[str, Any]]:
-    schema = quote_identifier(plan.schema)
-    if not pg.one(
-        connection, "SELECT true FROM pg_catalog.pg_namespace WHERE nspname = %s", (plan.schema,)
-    ):
-        pg.execute(connection, f"CREATE SCHEMA {schema}")
-    results = []
-    for table in plan.tables:
-        pg.execute(connection, table.create)
-    for table, listed in zip(plan.tables, outcome.plan["tables"]):
-        begun = time.monotonic()
-        sent = _copy(connection, source, plan, table)
-        outcome.bytes += sent.bytes
-        results.append(
-            {
-                **listed,
-                "target_rows": sent.rows,
-                "bytes": sent.bytes,
-                "duration": round(time.monotonic() - begun, 3),
-            }
-        )
-    left = list(plan.left_out)
-    for table in plan.tables:
-        for statement in table.keys:
-            _apply(connection, statement, table, left)
-        _set_sequence(connection, plan.schema, table)
-    for table in plan.tables:
-        for statement in table.foreign_keys:
-            _apply(connection, statement, table, left)
-    for table in plan.tables:
-        pg.execute(connection, f"ANALYZE {schema}.{quote_identifier(table.name)}")
-    _set_left_out(outcome, left)
-    return results
+    def _make_plan(self, overrides: dict[str, str]) -> None:
+        self.progress.phase("plan")
+        request = self.request
+        if overrides:
+            request = replace(request, type_overrides={**request.type_overrides, **overrides})
+        self.plan = make_plan(self.source, request, self.connection)
+        self.outcome.changed = True
+        self.outcome.warnings = list(self.plan.warnings)
+        self._show_plan()
+        self.outcome.rows_total = sum(table.rows for table in self.plan.tables)
+        _set_left_out(self.outcome, self.plan.left_out)
 
+    def _show_plan(self) -> None:
+        outcome = self.outcome
+        outcome.plan = self.plan.as_dict()
+        outcome.plan_text = self.plan.as_text()
+        outcome.tables = [{**table, "target_rows": None} for table in outcome.plan["tables"]]
 
-def _copy(connection: Any, source: SourceDatabase, plan: Plan, table: PlannedTable) -> CopyStream:
-    import psycopg2
+    def check(self) -> None:
+        """Check mode: all values are looked at, and nothing is written."""
+        overrides: dict[str, str] = {}
+        problems: list[dict[str, Any]] = []
+        while True:
+            self._make_plan(overrides)
+            findings = self._examine(self.plan.tables)
+            problems += [f.as_problem() for f in findings if f.as_problem() not in problems]
+            self.plan.problems = problems
+            self._show_plan()
+            try:
+                self._refuse(findings)
+                return
+            except _NeedsText as needed:
+                overrides.update(dict.fromkeys(needed.columns, "text"))
 
-    encode = row_encoder(
-        [column.target for column in table.columns],
-        [column.not_null for column in table.columns],
-    )
-    stream = CopyStream(source.rows(_select(table)), encode)
-    columns = ", ".join(quote_identifier(column.name) for column in table.columns)
-    sql = (
-        f"COPY {quote_identifier(plan.schema)}.{quote_identifier(table.name)} ({columns}) "
-        "FROM STDIN (FORMAT text, ENCODING 'UTF8')"
-    )
-    try:
-        with connection.cursor() as cursor:
-            cursor.copy_expert(sql, stream)
+    def _examine(self, tables: list[PlannedTable]) -> list[Finding]:
+        found: list[Finding] = []
+        for table in tables:
+            found += examine(self.connection, self.source, self.plan.schema, table)[0]
+        return found
+
+    def _refuse(self, findings: list[Finding]) -> None:
+        """Ends the run if a policy says so."""
+        if any(f.policy == "fail" for f in findings):
+            _refuse_values(self.source, findings, self.plan)
+        columns = [f"{f.table}.{f.column}" for f in findings if f.policy == "text"]
+        if columns:
+            raise _NeedsText(columns)
+
+    def load(self) -> tuple[list[dict[str, Any]], Fingerprint | None]:
+        overrides: dict[str, str] = {}
+        while True:
+            pg.execute(self.connection, "SAVEPOINT load")
+            try:
+                self._make_plan(overrides)
+                results = self._load_tables()
+                break
+            except _NeedsText as needed:
+                pg.execute(self.connection, "ROLLBACK TO SAVEPOINT load")
+                overrides.update(dict.fromkeys(needed.columns, "text"))
+                self.quarantine.clear()
+                self.moved.clear()
+                self.gone.clear()
+                self.outcome.bytes = 0
+        self.source.start_checks()
+        left = self._finish_tables()
+        self.progress.phase("count")
+        self._prove_counts(results)
+        fingerprint = self.source.finish_checks()
+        _set_left_out(self.outcome, left)
+        self._tell_moved()
+        return results, fingerprint
+
+    def _load_tables(self) -> list[dict[str, Any]]:
+        connection, plan = self.connection, self.plan
+        for statement in self.room:
+            pg.execute(connection, statement.sql)
+        if not pg.one(
+            connection,
+            "SELECT true FROM pg_catalog.pg_namespace WHERE nspname = %s",
+            (plan.schema,),
+        ):
+            pg.execute(connection, f"CREATE SCHEMA {quote_identifier(plan.schema)}")
+        for table in plan.tables:
+            for statement in table.before:
+                pg.execute(connection, statement.sql)
+        self.progress.begin("load", len(plan.tables), sum(table.rows for table in plan.tables))
+        results = []
+        for table, listed in zip(plan.tables, self.outcome.plan["tables"]):
+            begun = time.monotonic()
+            self.progress.table(table.name)
+            sent = self._copy(table)
+            self.progress.table_done()
+            self.outcome.bytes += sent.bytes
+            results.append(
+                {
+                    **listed,
+                    "target_rows": sent.rows,
+                    "bytes": sent.bytes,
+                    "duration": round(time.monotonic() - begun, 3),
+                }
+            )
+        return results
+
+    def _finish_tables(self) -> list[LeftOut]:
+        """Keys, indexes, sequences, foreign keys and statistics."""
+        connection, plan = self.connection, self.plan
+        pg.prepare_for_indexes(connection, self.request.target)
+        left = list(plan.left_out)
+        self.progress.phase("index")
+        for table in plan.tables:
+            self.progress.table(table.name)
+            for statement in table.keys:
+                _apply(connection, statement, table, left)
+                self.progress.write()
+            if plan.mode == "create":
+                _set_sequence(connection, plan.schema, table)
+        self.progress.phase("foreign_keys")
+        for table in plan.tables:
+            self.progress.table(table.name)
+            for statement in table.foreign_keys:
+                self._foreign_key(statement, table, left)
+                self.progress.write()
+        self.progress.phase("analyze")
+        for table in plan.tables:
+            pg.execute(connection, f"ANALYZE {_full(plan, table)}")
+        return left
+
+    def _foreign_key(self, statement: Statement, table: PlannedTable, left: list[LeftOut]) -> None:
+        try:
+            _apply(self.connection, statement, table, left)
+        except MigrationError as error:
+            if error.details.get("sqlstate") == "23503":
+                # SQLite names the rows, and PostgreSQL only the first.
+                self.source.check_foreign_keys([t.name for t in self.plan.tables])
+            raise
+
+    def _copy(self, table: PlannedTable) -> Stream:
+        """Fast at first; if a value is refused, once more with every value looked at."""
+        import psycopg2
+
+        columns = [column for column in table.columns if not column.generated]
+        self._begin_table(table)
+        position = self.quarantine.position()
+        stream: Stream | None = self._fast_stream(table, columns)
+        moved: CarefulRows | None = None
+        if stream is None:
+            moved, stream = self._careful_stream(table, {})
+        failure = self._send(table, stream)
+        if failure is not None:
+            self._raise_outage(failure)
+            pg.execute(self.connection, "ROLLBACK TO SAVEPOINT rows")
+            pg.execute(self.connection, "RELEASE SAVEPOINT rows")
+            self.progress.rows_again(stream.rows, stream.bytes)
+            self.quarantine.back_to(position)
+            findings, refused = examine(self.connection, self.source, self.plan.schema, table)
+            if any(f.policy in ("fail", "text") for f in findings):
+                others = [t for t in self.plan.tables if t is not table]
+                self._refuse(findings + self._examine(others))
+            self._begin_table(table)
+            moved, stream = self._careful_stream(table, refused)
+            failure = self._send(table, stream)
+            if failure is not None:
+                self._raise_outage(failure)
+                with contextlib.suppress(psycopg2.Error):
+                    self.connection.rollback()
+                raise MigrationError(
+                    f"PostgreSQL refused rows of {table.name}: "
+                    f"{_refusal(failure)}{self._refused_row(table, failure)}. "
+                    "Nothing was migrated.",
+                    table=table.name,
+                )
+        pg.execute(self.connection, "RELEASE SAVEPOINT rows")
+        if moved is not None:
+            self.moved += moved.moved.values()
+            self.gone[table.name] = moved.rows_quarantined
         return stream
-    except (psycopg2.Error, BadValue, sqlite3.Error) as error:
-        failure = stream.failure or error
-    if isinstance(failure, psycopg2.Error) and _is_outage(failure, connection):
-        raise failure
-    with contextlib.suppress(psycopg2.Error):
-        connection.rollback()
-    _check_values(source, plan)
-    if isinstance(failure, sqlite3.Error):
-        raise source.explain(failure)
-    if not isinstance(failure, (psycopg2.Error, BadValue)):
-        raise failure
-    raise MigrationError(
-        f"PostgreSQL refused rows of {table.name}: "
-        f"{_primary(failure)}{_refused_row(source, table, failure)}. Nothing was migrated.",
-        table=table.name,
-    )
+
+    def _begin_table(self, table: PlannedTable) -> None:
+        """In the same subtransaction as its rows, which may then be written frozen."""
+        pg.execute(self.connection, "SAVEPOINT rows")
+        if table.create:
+            pg.execute(self.connection, table.create)
+
+    def _fast_stream(self, table: PlannedTable, columns: list[PlannedColumn]) -> PackStream | None:
+        if not columns or not all(can_pack(column.target) for column in columns):
+            return None
+        connection = self.source.connection
+        # Texts and blobs alike; nothing else runs on this connection until the table is through.
+        connection.text_factory = bytes
+        try:
+            sample = sample_rows(connection, table.name, columns)
+            packer = Packer(table.name, columns, sample)
+            return PackStream(connection.execute(packer.select), packer, self.progress.rows)
+        except sqlite3.Error as error:
+            if "integer overflow" in str(error):
+                # The first row fails the statement's own check of storage classes.
+                return None
+            raise self.source.explain(error) from error
+        finally:
+            connection.text_factory = str
+
+    def _careful_stream(
+        self, table: PlannedTable, refused: dict[str, dict[int, str]]
+    ) -> tuple[CarefulRows, TextStream]:
+        rows = CarefulRows(TableReader(self.source, table), refused, self.quarantine)
+        return rows, TextStream(iter(rows), self.progress.rows)
+
+    def _send(self, table: PlannedTable, stream: Stream) -> Exception | None:
+        """The COPY; what stopped it, if that may be a matter of values."""
+        import psycopg2
+
+        if not isinstance(stream, TextStream):
+            columns, form = stream.columns, "binary"
+            self.source.connection.text_factory = bytes
+        else:
+            columns, form = [c for c in table.columns if not c.generated], "text"
+        names = ", ".join(quote_identifier(column.target_name) for column in columns)
+        # Frozen rows need no later vacuum, and no index build has to write hint bits.
+        frozen = ", FREEZE" if table.create else ""
+        sql = (
+            f"COPY {_full(self.plan, table)} ({names}) FROM STDIN "
+            f"(FORMAT {form}, ENCODING 'UTF8'{frozen})"
+        )
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.copy_expert(sql, stream)
+            return None
+        except MigrationError:
+            raise
+        except Exception as error:
+            failure = stream.failure or error
+            if isinstance(failure, MigrationError):
+                raise failure from None
+            if not isinstance(failure, (psycopg2.Error, sqlite3.Error, ValueError, *_FAST_ERRORS)):
+                raise failure from error
+            return failure
+        finally:
+            self.source.connection.text_factory = str
+
+    def _raise_outage(self, failure: Exception) -> None:
+        import psycopg2
+
+        if isinstance(failure, psycopg2.Error) and is_outage(failure, self.connection):
+            raise failure
+        if isinstance(failure, sqlite3.DatabaseError) and _is_damage(failure):
+            raise self.source.explain(failure) from None
+
+    def _refused_row(self, table: PlannedTable, error: Any) -> str:
+        """Turns the line of PostgreSQL's COPY message into the source's rowid."""
+        context = getattr(getattr(error, "diag", None), "context", None) or ""
+        # In any language: the first number after the table's name, as COPY gives it.
+        _before, _name, after = context.rpartition(f"COPY {table.target_name}")
+        line = re.search("[0-9]+", after)
+        if not line:
+            return ""
+        rows = self.source.query(
+            f"SELECT {table.row_label} FROM {quote_sqlite(table.name)} NOT INDEXED "
+            f"LIMIT 1 OFFSET {int(line.group()) - 1}"
+        )
+        return f" (rowid {rows[0][0]})" if rows else ""
+
+    def _prove_counts(self, results: list[dict[str, Any]]) -> None:
+        wrong = []
+        for table, result in zip(self.plan.tables, results):
+            here = self.source.query(f"SELECT count(*) FROM {quote_sqlite(table.name)}")[0][0]
+            there = pg.one(self.connection, f"SELECT count(*) FROM {_full(self.plan, table)}")
+            gone = self.gone.get(table.name, 0)
+            result.update(source_rows=here, target_rows=there, quarantined_rows=gone)
+            if here != there + gone:
+                wrong.append({"table": table.name, "source_rows": here, "target_rows": there})
+        if wrong:
+            raise MigrationError(
+                "The row counts differ after the load: "
+                + "; ".join(f"{w['table']} {w['source_rows']} / {w['target_rows']}" for w in wrong)
+                + ". Everything was rolled back.",
+                differences=wrong,
+            )
+
+    def _tell_moved(self) -> None:
+        outcome = self.outcome
+        self.plan.problems = [f.as_problem() for f in self.moved]
+        outcome.plan["problems"] = self.plan.problems
+        for finding in self.moved:
+            listed = outcome.nulled if finding.policy == "null" else outcome.quarantined
+            listed.append(finding.as_problem())
+            outcome.warnings.append(
+                f"{finding.table}.{finding.column}: {finding.count} x {finding.reason} "
+                f"({_labels(finding.as_dict())}): {finding.action}"
+            )
 
 
-def _is_outage(error: Any, connection: Any) -> bool:
-    """A lost connection, a cancelled query, a full disk: nothing that the rows could cause."""
-    return bool(connection.closed) or str(error.pgcode or "")[:2] in ("08", "53", "57", "58")
+# What a packer meets when a value isn't of the usual kind.
+_FAST_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # By its text, as Python 3.9 has no error codes.
+    return any(word in str(error) for word in ("malformed", "disk image", "disk I/O", "not a data"))
+
+
+def _refusal(failure: Exception) -> str:
+    """Without values, which PostgreSQL's messages may quote."""
+    code = getattr(failure, "pgcode", None)
+    constraint = getattr(getattr(failure, "diag", None), "constraint_name", None)
+    if constraint:
+        return f"constraint {constraint}, SQLSTATE {code}"
+    if code:
+        return f"SQLSTATE {code}, {type(failure).__name__}"
+    return str(failure)
+
+
+def _full(plan: Plan, table: PlannedTable) -> str:
+    return f"{quote_identifier(plan.schema)}.{quote_identifier(table.target_name)}"
 
 
 def _primary(error: Any) -> str:
@@ -315,47 +599,18 @@ def _primary(error: Any) -> str:
     return getattr(diag, "message_primary", None) or str(error)
 
 
-def _refused_row(source: SourceDatabase, table: PlannedTable, error: Any) -> str:
-    """Turns the line of PostgreSQL's COPY message into the source's rowid."""
-    context = getattr(getattr(error, "diag", None), "context", None) or ""
-    words = context.replace(",", " ").split()
-    if "line" not in words:
-        return ""
-    line = words[words.index("line") + 1].rstrip(":")
-    if not line.isdigit():
-        return ""
-    rows = source.query(
-        f"SELECT {table.row_label} FROM {quote_sqlite(table.name)} NOT INDEXED "
-        f"LIMIT 1 OFFSET {int(line) - 1}"
-    )
-    return f" (rowid {rows[0][0]})" if rows else ""
-
-
-def _check_values(source: SourceDatabase, plan: Plan) -> None:
-    """Tries every value of every table and lists all that the target can't hold."""
-    bad = []
-    for table in plan.tables:
-        for column, found in _bad_values(source, table):
-            (name, reason) = column
-            bad.append(
-                {
-                    "table": table.name,
-                    "column": name,
-                    "reason": reason,
-                    "count": found.count,
-                    "rows": found.samples,
-                }
-            )
-    if not bad:
-        return
+def _refuse_values(source: SourceDatabase, findings: list[Finding], plan: Plan) -> None:
+    bad = [finding.as_dict() for finding in findings]
     shown = "; ".join(
         f"{b['table']}.{b['column']}: {b['count']} x {b['reason']} ({_labels(b)})" for b in bad[:20]
     )
     more = f"; and {len(bad) - 20} more kinds" if len(bad) > 20 else ""
     raise MigrationError(
         f"{source.path} holds values that PostgreSQL can't hold in these columns: {shown}{more}. "
-        "Nothing was migrated. Mend these rows in SQLite, or leave the table out with exclude.",
+        "Nothing was migrated. Mend these rows in SQLite, set on_bad_value or bad_value_columns "
+        "to null, text or quarantine, or leave the table out with exclude.",
         bad_values=bad,
+        problems=[finding.as_problem() for finding in findings],
     )
 
 
@@ -364,54 +619,6 @@ def _labels(bad: dict[str, Any]) -> str:
     return ", ".join(" ".join(f"{name} {value}" for name, value in row.items()) for row in rows) + (
         ", ..." if bad["count"] > len(rows) else ""
     )
-
-
-def _bad_values(
-    source: SourceDatabase, table: PlannedTable
-) -> list[tuple[tuple[str, str], _BadColumn]]:
-    found: dict[tuple[str, str], _BadColumn] = {}
-    checks = [(c.name, encoder_for(c.target), c.target.kind, c.not_null) for c in table.columns]
-    labels = [quote_sqlite(name) for name in table.primary_key]
-    by_key = table.row_label == "NULL" and bool(labels)
-    label_names = table.primary_key if by_key else ["rowid"]
-    label_sql = ", ".join(labels) if by_key else table.row_label
-    columns = ", ".join(quote_sqlite(column.name) for column in table.columns)
-    sql = f"SELECT {label_sql}, {columns} FROM {quote_sqlite(table.name)}"
-    width = len(label_names)
-    # bytearray tells a text that may be no UTF-8 from a blob, which comes as bytes.
-    for batch in source.rows(sql, bytearray):
-        for row in batch:
-            for (name, encode, kind, strict), raw in zip(checks, row[width:]):
-                reason = _reason(raw, encode, kind, strict)
-                if reason is None:
-                    continue
-                entry = found.setdefault((name, reason), _BadColumn())
-                entry.count += 1
-                if len(entry.samples) < _SAMPLE:
-                    entry.samples.append({n: _label(v) for n, v in zip(label_names, row)})
-    return list(found.items())
-
-
-def _label(value: Any) -> Any:
-    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytearray) else value
-
-
-def _reason(raw: Any, encode: Any, kind: str, strict: bool) -> str | None:
-    if raw is None:
-        return "NULL in a column that is NOT NULL" if strict else None
-    value = raw
-    if isinstance(raw, bytearray):
-        try:
-            value = raw.decode()
-        except UnicodeDecodeError:
-            return "a text that is no UTF-8"
-    try:
-        encode(value)
-        if kind in ("json", "jsonb"):
-            check_json(value, kind == "jsonb")
-    except BadValue as error:
-        return str(error)
-    return None
 
 
 def _apply(connection: Any, statement: Statement, table: PlannedTable, left: list[LeftOut]) -> None:
@@ -430,6 +637,7 @@ def _apply(connection: Any, statement: Statement, table: PlannedTable, left: lis
                     f"The {statement.kind} {statement.name} of {table.name} can't be made in "
                     f"PostgreSQL: {detail}. Everything was rolled back.",
                     table=table.name,
+                    sqlstate=error.pgcode,
                 ) from None
             raise
         pg.execute(connection, "ROLLBACK TO SAVEPOINT object")
@@ -442,34 +650,16 @@ def _set_sequence(connection: Any, schema: str, table: PlannedTable) -> None:
     identity = table.identity
     if identity is None:
         return
-    full = f"{quote_identifier(schema)}.{quote_identifier(table.name)}"
-    highest = pg.one(connection, f"SELECT max({quote_identifier(identity.name)}) FROM {full}")
+    full = f"{quote_identifier(schema)}.{quote_identifier(table.target_name)}"
+    highest = pg.one(
+        connection, f"SELECT max({quote_identifier(identity.target_name)}) FROM {full}"
+    )
     last = max(highest or 0, table.next_id or 0)
     if last >= 1:
         pg.execute(
             connection,
             "SELECT setval(pg_get_serial_sequence(%s, %s), %s, true)",
-            (full, identity.name, last),
-        )
-
-
-def _prove_counts(
-    connection: Any, source: SourceDatabase, plan: Plan, results: list[dict[str, Any]]
-) -> None:
-    wrong = []
-    for table, result in zip(plan.tables, results):
-        full = f"{quote_identifier(plan.schema)}.{quote_identifier(table.name)}"
-        here = source.query(f"SELECT count(*) FROM {quote_sqlite(table.name)}")[0][0]
-        there = pg.one(connection, f"SELECT count(*) FROM {full}")
-        result.update(source_rows=here, target_rows=there)
-        if here != there:
-            wrong.append({"table": table.name, "source_rows": here, "target_rows": there})
-    if wrong:
-        raise MigrationError(
-            "The row counts differ after the load: "
-            + "; ".join(f"{w['table']} {w['source_rows']} / {w['target_rows']}" for w in wrong)
-            + ". Everything was rolled back.",
-            differences=wrong,
+            (full, identity.target_name, last),
         )
 
 
@@ -489,24 +679,23 @@ def _note_writers(source: SourceDatabase, outcome: Outcome) -> None:
 
 
 def _record(
-    connection: Any,
-    request: Request,
-    fingerprint: Fingerprint,
-    started_at: Any,
-    results: list[dict[str, Any]],
-    outcome: Outcome,
+    run: _Run, fingerprint: Fingerprint, started_at: Any, results: list[dict[str, Any]]
 ) -> None:
+    connection, request, outcome = run.connection, run.request, run.outcome
     pg.create_record_table(connection)
+    names = ("name", "target_name", "type", "conversion", "policy", "generated")
     tables = [
         {
             "name": r["name"],
+            "target_name": r["target_name"],
             "source_rows": r["source_rows"],
             "target_rows": r["target_rows"],
-            "columns": [{"name": c["name"], "type": c["type"]} for c in r["columns"]],
+            "quarantined_rows": r["quarantined_rows"],
+            "columns": [{name: c.get(name) for name in names} for c in r["columns"]],
         }
         for r in results
     ]
-    pg.write_record(
+    number = pg.write_record(
         connection,
         {
             "schema_name": request.schema,
@@ -516,6 +705,13 @@ def _record(
             "started_at": started_at,
             "collection_version": COLLECTION_VERSION,
             "tables": json.dumps(tables),
+            "schema_mode": run.plan.mode,
+            "not_carried": json.dumps(outcome.not_carried),
+            "moved_values": json.dumps([f.as_problem() for f in run.moved]),
+            "backup_copy": outcome.backup_copy or None,
         },
     )
+    if run.quarantine.rows:
+        pg.create_quarantine_table(connection)
+        run.quarantine.store(connection, number)
     outcome.record = pg.read_record(connection, request.schema)

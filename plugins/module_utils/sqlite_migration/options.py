@@ -30,6 +30,50 @@ def connection_argument_spec() -> dict[str, dict[str, Any]]:
     }
 
 
+def migration_argument_spec() -> dict[str, dict[str, Any]]:
+    """What only sqlite_to_postgres has."""
+    return {
+        "source_changed": {"type": "str", "default": "fail", "choices": ["fail", "ignore"]},
+        "schema_mode": {"type": "str", "default": "create", "choices": ["create", "existing"]},
+        "type_overrides": {"type": "dict", "default": {}},
+        "rename": {"type": "dict", "default": {}},
+        "on_bad_value": {
+            "type": "str",
+            "default": "fail",
+            "choices": ["fail", "null", "text", "quarantine"],
+        },
+        "bad_value_columns": {"type": "dict", "default": {}},
+        "replace": {"type": "list", "elements": "str", "default": []},
+        "integrity": {"type": "str", "default": "full", "choices": ["full", "quick"]},
+        "backup_copy": {"type": "path", "default": ""},
+        "progress_file": {"type": "path", "default": ""},
+    }
+
+
+def verification_argument_spec() -> dict[str, dict[str, Any]]:
+    """What only sqlite_postgres_verify has."""
+    return {
+        "depth": {"type": "str", "default": "counts", "choices": ["counts", "checksums", "full"]},
+        "record": {"type": "bool", "default": False},
+        "again": {"type": "bool", "default": False},
+        "limit": {"type": "int", "default": 100},
+        "evidence_file": {"type": "path", "default": ""},
+        "progress_file": {"type": "path", "default": ""},
+    }
+
+
+def way_back_argument_spec() -> dict[str, dict[str, Any]]:
+    """All of postgres_to_sqlite, which has a destination instead of a source."""
+    spec = connection_argument_spec()
+    del spec["src"]
+    return spec | {
+        "dest": {"type": "path", "required": True},
+        "schema_from": {"type": "path", "default": ""},
+        "replace": {"type": "bool", "default": False},
+        "progress_file": {"type": "path", "default": ""},
+    }
+
+
 def target_from(params: dict[str, Any]) -> Target:
     return Target(
         host=params["login_host"],

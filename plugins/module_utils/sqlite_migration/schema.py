@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sqlite3
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .errors import MigrationError
 from .source import SourceDatabase, quote_sqlite
@@ -33,7 +35,10 @@ _SHADOW_SUFFIXES = (
 
 @dataclass
 class Profile:
-    """How many values of each storage class a column holds."""
+    """What a column really holds: counts by storage class, and some forms of texts.
+
+    If `partial`, the counts only say that there is such a value; it was enough to decide.
+    """
 
     nulls: int = 0
     integers: int = 0
@@ -41,6 +46,17 @@ class Profile:
     texts: int = 0
     blobs: int = 0
     with_offset: int = 0
+    timestamps: int = 0
+    hex32: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    longest: int | None = None
+    partial: bool = False
+
+    def as_dict(self) -> dict[str, int | None]:
+        """Counts and lengths, never a value."""
+        names = ("nulls", "integers", "reals", "texts", "blobs", "longest")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -90,6 +106,7 @@ class Table:
     foreign_keys: list[ForeignKey]
     text: TableText
     sequence: int | None = None
+    bytes: int | None = None
 
     @property
     def primary_key(self) -> list[Column]:
@@ -137,9 +154,11 @@ class LeftOut:
     kind: str
     name: str
     reason: str
+    sql: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        return {"kind": self.kind, "name": self.name, "reason": self.reason}
+        found = {"kind": self.kind, "name": self.name, "reason": self.reason}
+        return {**found, "sql": self.sql} if self.sql else found
 
 
 @dataclass
@@ -183,20 +202,30 @@ def list_tables(source: SourceDatabase) -> tuple[list[str], list[LeftOut]]:
         if len(words) == 2 and words[1].is_word("VIRTUAL"):
             virtual.append(name)
             left.append(
-                LeftOut("virtual table", name, "PostgreSQL has no SQLite modules; load it anew")
+                LeftOut(
+                    "virtual table",
+                    name,
+                    "PostgreSQL has no SQLite modules; load it anew",
+                    str(sql),
+                )
             )
     shadows = {v + suffix for v in virtual for suffix in _SHADOW_SUFFIXES}
-    for kind, name, table, _sql in rows:
+    for kind, name, table, sql in rows:
         if kind == "table" and not name.startswith("sqlite_") and name not in virtual:
             if name in shadows:
                 left.append(LeftOut("shadow table", name, "internal storage of a virtual table"))
             else:
                 names.append(name)
         elif kind == "view":
-            left.append(LeftOut("view", name, "views are SQL of SQLite; create it anew"))
+            left.append(LeftOut("view", name, "views are SQL of SQLite; create it anew", str(sql)))
         elif kind == "trigger":
             left.append(
-                LeftOut("trigger", name, f"on {table}: triggers are SQL of SQLite; create it anew")
+                LeftOut(
+                    "trigger",
+                    name,
+                    f"on {table}: triggers are SQL of SQLite; create it anew",
+                    str(sql),
+                )
             )
     return names, left
 
@@ -287,24 +316,77 @@ def _read_index(source: SourceDatabase, name: str, unique: bool, origin: str) ->
     return Index(name, unique, origin, terms, text.where if text else None)
 
 
-def profile_columns(source: SourceDatabase, table: Table, names: list[str]) -> None:
-    """Counts the storage classes of those columns whose declared type doesn't say enough."""
-    if not names:
-        return
-    parts = []
-    for name in names:
-        q = quote_sqlite(name)
-        parts += [
-            f"total({q} IS NULL)",
-            f"total(typeof({q}) = 'integer')",
-            f"total(typeof({q}) = 'real')",
-            f"total(typeof({q}) = 'text')",
-            f"total(typeof({q}) = 'blob')",
-            # A time with an offset: ...:SSZ, ...+HH:MM, ...-HH:MM after the date part.
-            f"total(typeof({q}) = 'text' AND (substr({q}, 11) GLOB '*[-+Zz]*'))",
-        ]
-    row = source.query(f"SELECT {', '.join(parts)} FROM {quote_sqlite(table.name)}")[0]
+# A time with an offset: ...:SSZ, ...+HH:MM, ...-HH:MM after the date part.
+_OFFSET = "substr({q}, 11) GLOB '*[-+Zz]*'"
+_TIMESTAMP = "{q} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:*'"
+_HEX32 = "length({q}) = 32 AND {q} NOT GLOB '*[^0-9A-Fa-f]*'"
+# Each expression costs as much as reading the table, hence those that are asked for.
+_CLASSES = {
+    "nulls": "total({q} IS NULL)",
+    "integers": "total(typeof({q}) = 'integer')",
+    "reals": "total(typeof({q}) = 'real')",
+    "blobs": "total(typeof({q}) = 'blob')",
+    "longest": "max(CASE WHEN typeof({q}) IN ('text', 'blob') THEN length({q}) END)",
+}
+_NUMBER = "CASE WHEN typeof({q}) IN ('integer', 'real') THEN {q} END"
+_FORMS = {
+    "with_offset": f"total(typeof({{q}}) = 'text' AND {_OFFSET})",
+    "timestamps": f"total(typeof({{q}}) = 'text' AND {_TIMESTAMP})",
+    "hex32": f"total(typeof({{q}}) = 'text' AND {_HEX32})",
+    "lowest": f"min({_NUMBER})",
+    "highest": f"max({_NUMBER})",
+}
+_MEASURED = ("longest", "lowest", "highest")
+# SQLite's limit of columns in a result is 2000.
+_PROFILED_AT_ONCE = 100
+
+
+def profile_columns(
+    source: SourceDatabase, table: Table, names: list[str], forms: set[str] | None = None
+) -> None:
+    """Looks at every value of these columns, in one pass; at those in `forms` closely (or all)."""
     by_name = {column.name: column for column in table.columns}
-    for number, name in enumerate(names):
-        values = [int(value or 0) for value in row[number * 6 : number * 6 + 6]]
-        by_name[name].profile = Profile(*values)
+    for first in range(0, len(names), _PROFILED_AT_ONCE):
+        part = [
+            (name, measure, text)
+            for name in names[first : first + _PROFILED_AT_ONCE]
+            for measure, text in [
+                *_CLASSES.items(),
+                *(_FORMS.items() if forms is None or name in forms else ()),
+            ]
+        ]
+        sql = ", ".join(text.replace("{q}", quote_sqlite(name)) for name, _measure, text in part)
+        row = source.query(f"SELECT count(*), {sql} FROM {quote_sqlite(table.name)}")[0]
+        found: dict[str, dict[str, Any]] = {}
+        for (name, measure, _text), value in zip(part, row[1:]):
+            known = value if measure in _MEASURED else int(value or 0)
+            found.setdefault(name, {})[measure] = known
+        for name, values in found.items():
+            others = sum(values[n] for n in ("nulls", "integers", "reals", "blobs"))
+            by_name[name].profile = replace(Profile(texts=row[0] - others), **values)
+
+
+def has_value(source: SourceDatabase, table: Table, name: str, condition: str) -> bool:
+    """Whether any value is so; ends at the first one. `{q}` stands for the column."""
+    where = condition.replace("{q}", quote_sqlite(name))
+    return bool(source.query(f"SELECT 1 FROM {quote_sqlite(table.name)} WHERE {where} LIMIT 1"))
+
+
+NAIVE_TEXT = f"typeof({{q}}) = 'text' AND NOT ({_OFFSET})"
+ANY_BLOB = "typeof({q}) = 'blob'"
+
+
+def measure_tables(source: SourceDatabase, schema: Schema) -> None:
+    """Bytes of each table with its indexes; by its share of the rows where dbstat is missing."""
+    try:
+        found = source.connection.execute(
+            "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s "
+            "JOIN sqlite_master m ON m.name = s.name WHERE s.aggregate = 1 GROUP BY 1"
+        ).fetchall()
+        sizes = {str(name): int(size) for name, size in found}
+    except sqlite3.Error:
+        pages = source.query("PRAGMA page_count")[0][0] * source.query("PRAGMA page_size")[0][0]
+        rows = sum(table.rows for table in schema.tables) or 1
+        sizes = {table.name: pages * table.rows // rows for table in schema.tables}
+    for table in schema.tables:
+        table.bytes = sizes.get(table.name)

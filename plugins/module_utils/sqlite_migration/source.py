@@ -11,13 +11,15 @@ the database meanwhile keeps its files.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import hashlib
 import os
 import sqlite3
 import stat
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -32,6 +34,8 @@ _SHARED_SIZE = 510
 # content. Bytes 18 and 19 are the journal mode.
 _VOLATILE = ((18, 20), (24, 28), (92, 100))
 _PROBLEMS_SHOWN = 10
+# Below this the checks take no time worth a thread.
+_LARGE = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -179,10 +183,66 @@ def _fingerprint(path: str, handle: BinaryIO) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), pages * page_size)
 
 
-class SourceDatabase:
-    """A read-only snapshot of a SQLite database; use as a context manager."""
+class _Job(threading.Thread):
+    """A call in a thread; SQLite and hashlib let others run meanwhile."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def open_reading(
+    path: str, immutable: bool = False, check_same_thread: bool = True
+) -> sqlite3.Connection:
+    """A connection that can't change the file."""
+    uri = f"file:{quote(path)}?mode=ro" + ("&immutable=1" if immutable else "")
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=30, check_same_thread=check_same_thread
+    )
+    connection.execute("PRAGMA query_only = ON")
+    # A mapped file would count as our memory.
+    connection.execute("PRAGMA mmap_size = 0")
+    return connection
+
+
+def _raise_damage(path: str, damage: list[str]) -> None:
+    if damage:
+        raise MigrationError(
+            f"The SQLite file {path} is corrupt: {'; '.join(damage)}. Restore it from a "
+            "backup, or repair it with sqlite3's .recover command; nothing was migrated.",
+            integrity_check=damage,
+        )
+
+
+class SourceDatabase:
+    """A read-only snapshot of a SQLite database; use as a context manager.
+
+    `integrity` is full or quick, as SQLite's two checks are. `overlap` puts the checks of a
+    large file off, to be done by a thread while the server works.
+    """
+
+    def __init__(self, path: str, integrity: str = "full", overlap: bool = False) -> None:
+        self.integrity = integrity
+        self.overlap = overlap
+        self._jobs: list[_Job] = []
+        self._apart: sqlite3.Connection | None = None
+        self._fingerprint_later = False
+        self._unchecked: list[str] = []
         self.path = os.path.abspath(path)
         self.real_path = os.path.realpath(path)
         self.connection: sqlite3.Connection
@@ -227,6 +287,7 @@ class SourceDatabase:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._end_jobs()
         for connection in (getattr(self, "connection", None), self._watcher):
             if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -235,14 +296,9 @@ class SourceDatabase:
             self._handle.close()
         self._remove_own_files()
 
-    def _connect(self) -> sqlite3.Connection:
-        uri = f"file:{quote(self.real_path)}?mode=ro"
-        if self.immutable:
-            uri += "&immutable=1"
+    def _connect(self, check_same_thread: bool = True) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
-            connection.execute("PRAGMA query_only = ON")
-            return connection
+            return open_reading(self.real_path, self.immutable, check_same_thread)
         except sqlite3.Error as error:
             raise self.explain(error) from error
 
@@ -319,8 +375,18 @@ class SourceDatabase:
         except OSError as error:
             raise _fail_os(self.path, error) from error
 
-    def fingerprint(self) -> Fingerprint:
-        """The snapshot's own fingerprint; no hash if a writer is too busy to get it in peace."""
+    def fingerprint(self) -> Fingerprint | None:
+        """The snapshot's own fingerprint; no hash if a writer is too busy to get it in peace.
+
+        With `overlap` a large file's is left to start_checks, unless a -wal file makes it move.
+        """
+        if (
+            self.overlap
+            and self.is_large
+            and not (self.wal_mode and _size(self.real_path + "-wal"))
+        ):
+            self._fingerprint_later = True
+            return None
         for _attempt in range(3):
             found = self.current_fingerprint()
             if not self.written_meanwhile():
@@ -331,29 +397,81 @@ class SourceDatabase:
             self._begin()
         return Fingerprint(None, found.size)
 
+    @property
+    def is_large(self) -> bool:
+        return os.stat(self.real_path).st_size >= _LARGE
+
+    def fingerprint_now(self) -> Fingerprint:
+        found = self.current_fingerprint()
+        return Fingerprint(None, found.size) if self.written_meanwhile() else found
+
     def check_integrity(self, tables: list[str]) -> None:
-        """Stops on a corrupt file and on broken foreign keys."""
+        """Stops on a corrupt file and on broken foreign keys.
+
+        With `overlap` a large file is checked by start_checks and finish_checks instead.
+        """
+        if self.overlap and self.is_large:
+            self._unchecked = tables
+            return
+        _raise_damage(self.path, self._find_damage(self.connection))
+        self._check_foreign_keys(self.connection, tables)
+
+    def _find_damage(self, connection: sqlite3.Connection) -> list[str]:
+        pragma = "quick_check" if self.integrity == "quick" else "integrity_check"
         try:
-            rows = self.connection.execute("PRAGMA integrity_check").fetchmany(_PROBLEMS_SHOWN)
+            rows = connection.execute(f"PRAGMA {pragma}").fetchmany(_PROBLEMS_SHOWN)
         except sqlite3.Error as error:
             raise self.explain(error) from error
         problems = [str(row[0]) for row in rows if row[0] != "ok"]
         # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
-        damage = [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
-        if damage:
-            raise MigrationError(
-                f"The SQLite file {self.path} is corrupt: {'; '.join(damage)}. Restore it from a "
-                "backup, or repair it with sqlite3's .recover command; nothing was migrated.",
-                integrity_check=damage,
-            )
-        self._check_foreign_keys(tables)
+        return [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
 
-    def _check_foreign_keys(self, tables: list[str]) -> None:
+    def start_checks(self) -> None:
+        """Integrity and fingerprint of a large file, while the server is busy with indexes."""
+        self._jobs = []
+        if self._unchecked:
+            self._jobs.append(_Job(self._check_apart))
+        if self._fingerprint_later:
+            self._jobs.append(_Job(self.current_fingerprint))
+
+    def _check_apart(self) -> None:
+        connection = self._connect(check_same_thread=False)
+        self._apart = connection
+        try:
+            _raise_damage(self.path, self._find_damage(connection))
+            self._check_foreign_keys(connection, self._unchecked)
+        finally:
+            self._apart = None
+            connection.close()
+
+    def finish_checks(self) -> Fingerprint | None:
+        """What start_checks found; the fingerprint, if it was left for later."""
+        results = [job.result() for job in self._jobs]
+        self._jobs = []
+        found = next((r for r in results if isinstance(r, Fingerprint)), None)
+        if found is not None and self.written_meanwhile():
+            return Fingerprint(None, found.size)
+        return found
+
+    def _end_jobs(self) -> None:
+        for job in self._jobs:
+            while job.is_alive():
+                apart = self._apart
+                if apart is not None:
+                    with contextlib.suppress(sqlite3.Error):
+                        apart.interrupt()
+                job.join(0.05)
+        self._jobs = []
+
+    def check_foreign_keys(self, tables: list[str]) -> None:
+        self._check_foreign_keys(self.connection, tables)
+
+    def _check_foreign_keys(self, connection: sqlite3.Connection, tables: list[str]) -> None:
         orphans: dict[tuple[str, str], list[Any]] = {}
         counts: dict[tuple[str, str], int] = {}
         for table in tables:
             try:
-                cursor = self.connection.execute(f"PRAGMA foreign_key_check({quote_sqlite(table)})")
+                cursor = connection.execute(f"PRAGMA foreign_key_check({quote_sqlite(table)})")
                 for child, rowid, parent, _number in cursor:
                     key = (str(child), str(parent))
                     counts[key] = counts.get(key, 0) + 1
@@ -384,15 +502,55 @@ class SourceDatabase:
                 foreign_key_violations=wrong,
             )
 
-    def rows(self, sql: str, text_factory: Any = str) -> Iterator[list[tuple[Any, ...]]]:
-        """The result in batches, so that memory stays constant."""
+    def each(self, sql: str, text_factory: Any = str) -> Iterator[tuple[Any, ...]]:
+        """The result row by row, so that memory stays constant."""
         self.connection.text_factory = text_factory
         try:
-            cursor = self.connection.execute(sql)
-            while batch := cursor.fetchmany(256):
-                yield batch
+            yield from self.connection.execute(sql)
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
         finally:
             self.connection.text_factory = str
+
+    def copy_to(self, folder: str) -> str:
+        """A checked copy of the snapshot with its SHA-256 beside it; the copy's path."""
+        stem, suffix = os.path.splitext(os.path.basename(self.path))
+        moment = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        final = os.path.join(folder, f"{stem}-{moment}{suffix or '.db'}")
+        partial = final + ".partial"
+        try:
+            check_copy_room(folder, os.stat(self.real_path).st_size)
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            digest = self._write_copy(partial)
+            _write_synced(final + ".sha256", f"{digest}  {os.path.basename(final)}\n")
+            os.rename(partial, final)
+        except OSError as error:
+            raise MigrationError(
+                f"The copy {final} can't be written: {error.strerror}. Set backup_copy to a folder "
+                "that exists and is writable, with room for the database."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+        return final
+
+    def _write_copy(self, path: str) -> str:
+        copy = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.connection.backup(copy, pages=4096)
+            # Else every later reader would leave a -wal and a -shm file beside it.
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()
+            _raise_damage(path, self._find_damage(copy))
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+        finally:
+            copy.close()
+        digest = hashlib.sha256()
+        with open(path, "rb") as handle:
+            os.fsync(handle.fileno())
+            while block := handle.read(_CHUNK):
+                digest.update(block)
+        return digest.hexdigest()
 
     def _remove_own_files(self) -> None:
         if not self.wal_mode or self.immutable:
@@ -419,6 +577,34 @@ class SourceDatabase:
             pass
         finally:
             os.close(descriptor)
+
+
+def check_copy_room(folder: str, size: int) -> None:
+    if not os.path.isdir(folder):
+        raise MigrationError(
+            f"backup_copy is {folder}, which is no folder on this host. Make it, or set another."
+        )
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < size:
+        raise MigrationError(
+            f"backup_copy: {folder} has {free >> 20} MB free, and the database has "
+            f"{size >> 20} MB. Make room, or set another folder."
+        )
+
+
+def remove_copy(path: str) -> None:
+    for name in (path, path + ".sha256"):
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
+def _write_synced(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def _more(wrong: dict[str, Any]) -> str:

@@ -129,6 +129,7 @@ class TableText:
     deferred: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     constraint_names: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    generated: dict[str, list[Token]] = field(default_factory=dict)
 
 
 def _names_in(tokens: list[Token]) -> tuple[str, ...]:
@@ -157,6 +158,11 @@ def _read_constraints(tokens: list[Token], column: str | None, found: TableText)
             end = closing(tokens, index + 1)
             found.checks.append(CheckText(name, tokens[index + 2 : end], column))
             name = None
+            index = end + 1
+            continue
+        if token.is_word("AS") and column and following is not None and following.is_op("("):
+            end = closing(tokens, index + 1)
+            found.generated[column.lower()] = tokens[index + 2 : end]
             index = end + 1
             continue
         if token.is_word("PRIMARY", "UNIQUE", "FOREIGN"):

@@ -25,6 +25,7 @@ except ImportError:
 MINIMUM_VERSION = 140000
 RECORD_SCHEMA = "golive_webstack"
 RECORD_TABLE = "golive_webstack.migration"
+QUARANTINE_TABLE = "golive_webstack.quarantine"
 # One number for every migration of a database: two into different schemas would meet in
 # the record's table anyway.
 LOCK_KEY = 0x676F6C697665
@@ -45,10 +46,26 @@ CREATE TABLE IF NOT EXISTS golive_webstack.migration (
     verification json
 )
 """
-_RECORD_COLUMNS = (
-    "id, schema_name, source_path, source_size, source_sha256, started_at, finished_at, "
-    "collection_version, tables, verified_at, verification"
+# Added after the first release of the table.
+_RECORD_ADDITIONS = {
+    "schema_mode": "text",
+    "not_carried": "json",
+    "moved_values": "json",
+    "backup_copy": "text",
+}
+_CREATE_QUARANTINE = """
+CREATE TABLE IF NOT EXISTS golive_webstack.quarantine (
+    migration_id bigint NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    row_key json NOT NULL,
+    storage_class text NOT NULL,
+    original bytea,
+    reason text NOT NULL,
+    whole_row boolean NOT NULL
 )
+"""
 
 
 class Unreachable(MigrationError):
@@ -315,32 +332,35 @@ def read_record(connection: Any, schema: str) -> dict[str, Any] | None:
     try:
         if one(connection, "SELECT to_regclass(%s)", (RECORD_TABLE,)) is None:
             return None
-        rows = fetch(
-            connection,
-            f"SELECT {_RECORD_COLUMNS} FROM {RECORD_TABLE} WHERE schema_name = %s",
-            (schema,),
-        )
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {RECORD_TABLE} WHERE schema_name = %s", (schema,))
+            row = cursor.fetchone()
+            names = [column.name for column in cursor.description]
     except psycopg2.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"The role may not read {RECORD_TABLE}, the record of migrations: "
             f"{error.diag.message_primary}. Connect as the role that migrated."
         ) from None
-    if not rows:
+    if row is None:
         return None
-    record = dict(zip(_RECORD_COLUMNS.split(", "), rows[0]))
+    record: dict[str, Any] = dict(zip(names, row))
     for name in ("started_at", "finished_at", "verified_at"):
         if record[name] is not None:
             record[name] = record[name].isoformat()
     return record
 
 
-def write_record(connection: Any, values: dict[str, Any]) -> None:
+def write_record(connection: Any, values: dict[str, Any]) -> int:
+    """Its number."""
     names = ", ".join(values)
     marks = ", ".join(["%s"] * len(values))
-    execute(
-        connection,
-        f"INSERT INTO {RECORD_TABLE} ({names}, finished_at) VALUES ({marks}, clock_timestamp())",
-        tuple(values.values()),
+    return int(
+        one(
+            connection,
+            f"INSERT INTO {RECORD_TABLE} ({names}, finished_at) "
+            f"VALUES ({marks}, clock_timestamp()) RETURNING id",
+            tuple(values.values()),
+        )
     )
 
 
@@ -355,3 +375,86 @@ def create_record_table(connection: Any) -> None:
     ):
         execute(connection, f"CREATE SCHEMA {RECORD_SCHEMA}")
     execute(connection, _CREATE_RECORD)
+    known = {
+        name
+        for (name,) in fetch(
+            connection,
+            "SELECT attname FROM pg_catalog.pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0",
+            (RECORD_TABLE,),
+        )
+    }
+    for name, kind in _RECORD_ADDITIONS.items():
+        if name not in known:
+            execute(
+                connection, f"ALTER TABLE {RECORD_TABLE} ADD COLUMN IF NOT EXISTS {name} {kind}"
+            )
+
+
+def create_quarantine_table(connection: Any) -> None:
+    execute(connection, _CREATE_QUARANTINE)
+
+
+def prepare_for_indexes(connection: Any, target: Target) -> None:
+    """Index builds by several of the server's processes, with memory that the host can spare."""
+    settings = {"client_connection_check_interval": "10s"}
+    if is_local(target):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+        cores = os.cpu_count() or 1
+        settings["maintenance_work_mem"] = f"{min(1024, max(64, memory // 16))}MB"
+        settings["max_parallel_maintenance_workers"] = str(min(4, cores))
+    else:
+        settings["maintenance_work_mem"] = "128MB"
+    for name, value in settings.items():
+        current = (
+            one(connection, "SELECT pg_size_bytes(current_setting(%s))", (name,))
+            if (name == "maintenance_work_mem")
+            else None
+        )
+        if current is not None and current > int(value[:-2]) << 20:
+            continue
+        # Some platforms can't watch the client's socket.
+        execute(connection, "SAVEPOINT setting")
+        try:
+            execute(connection, f"SET LOCAL {name} = '{value}'")
+        except psycopg2.Error:
+            execute(connection, "ROLLBACK TO SAVEPOINT setting")
+        execute(connection, "RELEASE SAVEPOINT setting")
+
+
+def is_local(target: Target) -> bool:
+    """Whether the server surely runs on this host."""
+    parameters = target.parameters()
+    if "dsn" in parameters:
+        parameters = psycopg2.extensions.parse_dsn(parameters["dsn"])
+    host = str(parameters.get("host") or parameters.get("hostaddr") or "")
+    return not host or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1")
+
+
+def data_folder(connection: Any, target: Target) -> str | None:
+    """The server's data directory, if it is on this host and known."""
+    if not is_local(target):
+        return None
+    found = None
+    if one(connection, "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')"):
+        found = one(connection, "SELECT current_setting('data_directory', true)")
+    found = found or f"/var/lib/postgresql/{connection.server_version // 10000}/main"
+    return found if os.path.isdir(found) else None
+
+
+def check_room(connection: Any, target: Target, size: int) -> None:
+    """Whether the server's disk can hold tables of about the source's size."""
+    folder = data_folder(connection, target)
+    if folder is None:
+        return
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return
+    free = disk.f_bavail * disk.f_frsize
+    if free < size:
+        raise MigrationError(
+            f"The disk of {target.label} ({folder}) has {free >> 20} MB free, and the source has "
+            f"{size >> 20} MB: its rows can't fit. Make room there, or set login_host to a server "
+            "with more. Nothing was read."
+        )

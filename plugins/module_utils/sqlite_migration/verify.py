@@ -1,15 +1,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares a migrated schema with its source.
+"""Compares a migrated schema with its source, by counts, by checksums or byte by byte.
 
 Nothing of the loader is used here, neither its plan nor its formatting of values: a
-mistake there would agree with itself. Both sides are asked in SQL for the same figures.
+mistake there would agree with itself. What the migration decided (names, conversions,
+policies, what was left out) is read from its record, the types from the target's catalog.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import sqlite3
@@ -19,12 +21,28 @@ from typing import Any
 
 from ..version import COLLECTION_VERSION
 from . import target as pg
+from .compare_checksums import compare_checksums
+from .compare_rows import (
+    WHOLE_ROW,
+    Findings,
+    Pair,
+    compare_rows,
+    make_pair,
+    pg_quote,
+    read_quarantine,
+)
+from .compare_structure import compare_structure, highest, next_number
 from .errors import MigrationError
+from .progress import Progress
 from .schema import list_tables, select_tables
 from .source import SourceDatabase, quote_sqlite
 from .target import Target, Unreachable
 
+DEPTHS = ("counts", "checksums", "full")
 _PURPOSE = "sqlite_postgres_verify"
+# They describe the schema that they stand in, so an existing one keeps its own rows.
+OF_THE_SCHEMA = ("alembic_version", "django_migrations")
+_INTEGERS = ("int8", "int4", "int2")
 
 
 @dataclass
@@ -38,6 +56,9 @@ class VerifyRequest:
     record: bool = False
     again: bool = False
     check_mode: bool = False
+    evidence_file: str = ""
+    progress_file: str = ""
+    limit: int = 100
 
 
 @dataclass
@@ -78,7 +99,9 @@ def verify(request: VerifyRequest) -> Verdict:
 
 
 def _verify_connected(connection: Any, request: VerifyRequest, verdict: Verdict) -> None:
-    connection.set_session(isolation_level="REPEATABLE READ")
+    connection.set_session(
+        isolation_level="REPEATABLE READ", readonly=not request.record or request.check_mode
+    )
     pg.settle_session(connection)
     pg.check_server(connection, request.target)
     record = pg.read_record(connection, request.schema)
@@ -92,7 +115,13 @@ def _verify_connected(connection: Any, request: VerifyRequest, verdict: Verdict)
             f"record is set, but {pg.RECORD_TABLE} has no migration into schema {request.schema}. "
             "Migrate with golive.webstack.sqlite_to_postgres first, or set record to false."
         )
-    if request.record and record and record["verified_at"] and not request.again:
+    if (
+        request.record
+        and record
+        and record["verified_at"]
+        and not request.again
+        and _at_least(record["verification"], request.depth)
+    ):
         verdict.evidence = record["verification"]
         verdict.depth = (record["verification"] or {}).get("depth", request.depth)
         verdict.notes.append(
@@ -104,10 +133,19 @@ def _verify_connected(connection: Any, request: VerifyRequest, verdict: Verdict)
     verdict.compared = True
     verdict.evidence = evidence
     verdict.differences = evidence["differences"]
+    if request.evidence_file and not request.check_mode:
+        _write_evidence(request.evidence_file, evidence)
+        verdict.changed = True
     if verdict.differences:
         raise MigrationError(
             f"{request.source} and schema {request.schema} of {request.target.label} differ in "
-            f"{len(verdict.differences)} figures:\n" + difference_table(verdict.differences),
+            f"{evidence['differences_total']} figures:\n"
+            + difference_table(verdict.differences)
+            + (
+                f"\nand {evidence['differences_total'] - len(verdict.differences)} more"
+                if evidence["differences_total"] > len(verdict.differences)
+                else ""
+            ),
             differences=verdict.differences,
             evidence=evidence,
             depth=request.depth,
@@ -138,36 +176,142 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat()
 
 
+def _at_least(evidence: dict[str, Any] | None, depth: str) -> bool:
+    known = (evidence or {}).get("depth", "counts")
+    return known in DEPTHS and DEPTHS.index(known) >= DEPTHS.index(depth)
+
+
+def _write_evidence(path: str, evidence: dict[str, Any]) -> None:
+    """Whole or not at all, for the owner's eyes: it has the keys of rows that differ."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as handle:
+            json.dump(evidence, handle, indent=2)
+            handle.write("\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise MigrationError(
+            f"The evidence can't be written to {path}: {error.strerror}. Set evidence_file to a "
+            "path in a folder that exists and is writable.",
+            evidence=evidence,
+        ) from error
+
+
+def _left_out(connection: Any, record: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """What the record names as not carried over; None if it doesn't say."""
+    if record is None:
+        return None
+    if "not_carried" in record:
+        found = record["not_carried"]
+    else:
+        known = pg.one(
+            connection,
+            "SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) "
+            "AND attname = 'not_carried' AND NOT attisdropped",
+            (pg.RECORD_TABLE,),
+        )
+        sql = f"SELECT not_carried FROM {pg.RECORD_TABLE} WHERE id = %s"
+        found = pg.one(connection, sql, (record["id"],)) if known else None
+    return None if found is None else list(found)
+
+
+def recorded_tables(record: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    return {str(table["name"]): table for table in (record or {}).get("tables") or []}
+
+
+def uses_own_schema(record: dict[str, Any] | None) -> bool:
+    """Whether the tables were made by the application's migrations, not from SQLite."""
+    record = record or {}
+    mode = record.get("schema_mode") or record.get("mode")
+    return mode == "existing" or any(
+        table.get("mode") == "existing" for table in record.get("tables") or []
+    )
+
+
+def _choose(
+    source: SourceDatabase,
+    request: VerifyRequest,
+    record: dict[str, Any] | None,
+    not_carried: list[dict[str, Any]] | None,
+    present: set[str],
+    notes: list[str],
+) -> list[str]:
+    names, _left = list_tables(source)
+    chosen = select_tables(names, request.include, request.exclude, source.path)
+    recorded = recorded_tables(record)
+    if not recorded:
+        return chosen
+    out = {str(i.get("name")) for i in not_carried or [] if i.get("kind") == "table"}
+    kept = []
+    for name in chosen:
+        if name in recorded:
+            kept.append(name)
+        elif name in out and name not in request.include:
+            notes.append(f"{name} was left out of the migration, and isn't compared")
+        elif name in OF_THE_SCHEMA and name in present and uses_own_schema(record):
+            notes.append(f"{name} keeps the target's own rows, and isn't compared")
+        else:
+            kept.append(name)
+    return kept
+
+
 def _compare(
     connection: Any, request: VerifyRequest, record: dict[str, Any] | None
 ) -> dict[str, Any]:
     started_at, started = _now(), time.monotonic()
-    differences: list[dict[str, Any]] = []
-    tables = []
+    findings = Findings(limit=request.limit)
+    notes: list[str] = []
+    tables: list[dict[str, Any]] = []
+    not_carried = _left_out(connection, record)
+    recorded = recorded_tables(record)
+    progress = Progress(request.progress_file)
     with SourceDatabase(request.source) as source:
-        names, _left = list_tables(source)
-        chosen = select_tables(names, request.include, request.exclude, source.path)
         present = set(pg.existing_tables(connection, request.schema))
+        chosen = _choose(source, request, record, not_carried, present, notes)
+        rows_total = sum(int((recorded.get(n) or {}).get("source_rows") or 0) for n in chosen)
+        progress.begin("verify", len(chosen), rows_total)
+        pairs: list[Pair] = []
         for name in chosen:
-            if name not in present:
-                differences.append(_difference(name, "table", "present", "missing"))
+            entry = recorded.get(name)
+            pair = make_pair(connection, source, request.schema, name, entry, findings)
+            if pair is None:
                 continue
-            figures = _compare_table(connection, source, request.schema, name)
-            differences += figures.pop("differences")
+            pairs.append(pair)
+            read_quarantine(connection, record, pair)
+            progress.table(name)
+            begun = time.monotonic()
+            figures = _compare_table(connection, source, pair, request.depth, findings, progress)
+            _check_moved(record, pair, figures, findings)
+            figures["duration"] = round(time.monotonic() - begun, 3)
             tables.append(figures)
+            progress.table_done()
+        names = {name: str(t.get("target_name") or name) for name, t in recorded.items()}
+        structure = compare_structure(
+            connection, source, pairs, names, not_carried, uses_own_schema(record), findings
+        )
         same_source = (
             None
             if record is None or record["source_sha256"] is None
             else source.current_fingerprint().sha256 == record["source_sha256"]
         )
         sqlite_size = os.stat(source.real_path).st_size
-    return {
+        if source.written_meanwhile():
+            notes.append("the source was written to meanwhile; its snapshot was compared")
+    evidence = {
         "depth": request.depth,
         "schema": request.schema,
-        "equal": not differences,
-        "differences": differences,
+        "equal": not findings.total,
+        "differences": findings.listed,
+        "differences_total": findings.total,
         "tables": tables,
         "rows_total": sum(t["target"]["rows"] for t in tables),
+        "structure": vars(structure),
+        "notes": notes,
         "source": {
             "path": os.path.abspath(request.source),
             "size": sqlite_size,
@@ -183,79 +327,118 @@ def _compare(
         "finished_at": _now(),
         "duration": round(time.monotonic() - started, 3),
     }
-
-
-def _difference(table: str, what: str, source: Any, target: Any) -> dict[str, Any]:
-    return {"table": table, "what": what, "source": source, "target": target}
-
-
-def _pg_quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    evidence["digest"] = hashlib.sha256(json.dumps(evidence, sort_keys=True).encode()).hexdigest()
+    return evidence
 
 
 def _compare_table(
-    connection: Any, source: SourceDatabase, schema: str, name: str
+    connection: Any,
+    source: SourceDatabase,
+    pair: Pair,
+    depth: str,
+    findings: Findings,
+    progress: Progress,
 ) -> dict[str, Any]:
-    info = [row for row in source.query(f"PRAGMA table_xinfo({quote_sqlite(name)})") if row[6] != 1]
-    columns = [str(row[1]) for row in info]
-    keys = [str(row[1]) for row in info if row[5]]
-    types = dict(
-        pg.fetch(
-            connection,
-            """
-            SELECT a.attname, a.atttypid::pg_catalog.regtype::text
-            FROM pg_catalog.pg_attribute a
-            JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
-            """,
-            (schema, name),
+    if depth == "counts" or not pair.fields:
+        here, there, moved = _compare_counts(connection, source, pair, findings)
+    else:
+        compare = compare_rows if depth == "full" else compare_checksums
+        figures = compare(connection, source, pair, findings, progress.rows)
+        moved = figures.pop("moved")
+        here = {"rows": figures.pop("source_rows")}
+        there = {"rows": figures.pop("target_rows"), **figures}
+        whole = sum(m["count"] for m in moved if m["what"] == "row")
+        if here["rows"] != there["rows"] + whole:
+            findings.add(pair.name, "rows", here["rows"], there["rows"])
+    result: dict[str, Any] = {"name": pair.name, "target_name": pair.target}
+    result |= {"source": here, "target": there}
+    _compare_sequences(connection, pair, there, findings)
+    if moved:
+        result["moved"] = moved
+    if pair.extra_columns:
+        result["columns_only_in_target"] = pair.extra_columns
+    return result
+
+
+def _check_moved(
+    record: dict[str, Any] | None, pair: Pair, figures: dict[str, Any], findings: Findings
+) -> None:
+    """No more values than the migration itself says may have become NULL."""
+    known = (record or {}).get("moved_values")
+    if known is None:
+        return
+    for moved in figures.get("moved", []):
+        if moved["policy"] != "null":
+            continue
+        said = sum(
+            int(item["count"])
+            for item in known
+            if item["table"] == pair.name and item["column"] == moved["column"]
         )
-    )
-    differences = [
-        _difference(name, f"column {column}", "present", "missing")
-        for column in columns
-        if column not in types
-    ]
-    shared = [column for column in columns if column in types]
-    key = keys[0] if len(keys) == 1 and types.get(keys[0]) == "bigint" else None
-    here = _figures(
-        source.query(f"SELECT {_parts(shared, key, quote_sqlite)} FROM {quote_sqlite(name)}")[0],
-        shared,
-        key,
-    )
-    full = f"{_pg_quote(schema)}.{_pg_quote(name)}"
-    there = _figures(
-        pg.fetch(connection, f"SELECT {_parts(shared, key, _pg_quote)} FROM {full}")[0],
-        shared,
-        key,
-    )
-    for what in ("rows", "min_key", "max_key"):
-        if here.get(what) != there.get(what):
-            differences.append(_difference(name, what, here.get(what), there.get(what)))
-    for column in shared:
-        if here["nulls"][column] != there["nulls"][column]:
-            differences.append(
-                _difference(
-                    name, f"NULLs in {column}", here["nulls"][column], there["nulls"][column]
-                )
-            )
-    if key is not None:
-        upcoming = _next_id(connection, full, key)
+        if moved["count"] > said:
+            what = f"values of {moved['column']} that became NULL"
+            findings.add(pair.name, what, f"{said} by the record", moved["count"])
+
+
+def _compare_sequences(
+    connection: Any, pair: Pair, there: dict[str, Any], findings: Findings
+) -> None:
+    for made in pair.fields:
+        if made.type not in _INTEGERS:
+            continue
+        upcoming = next_number(connection, pair, made.target)
+        if upcoming is None:
+            continue
+        greatest = highest(connection, pair, made.target)
         there["next_id"] = upcoming
-        if upcoming is not None and there["max_key"] is not None and upcoming <= there["max_key"]:
-            differences.append(_difference(name, f"next {key}", f"> {there['max_key']}", upcoming))
-    return {"name": name, "source": here, "target": there, "differences": differences}
+        if greatest is not None and upcoming <= greatest:
+            findings.add(pair.name, f"next {made.name}", f"> {greatest}", upcoming)
 
 
-def _parts(columns: list[str], key: str | None, quote: Any) -> str:
+def _compare_counts(
+    connection: Any, source: SourceDatabase, pair: Pair, findings: Findings
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    columns = [made.name for made in pair.fields]
+    whole_key = len(pair.key) == 1 and pair.fields[pair.key[0]].type in _INTEGERS
+    key = pair.key[0] if whole_key and not pair.fields[pair.key[0]].conversion else None
+    parts = _parts([quote_sqlite(made.name) for made in pair.fields], key)
+    here = _figures(source.query(f"SELECT {parts} FROM {quote_sqlite(pair.name)}")[0], columns, key)
+    parts = _parts([pg_quote(made.target) for made in pair.fields], key)
+    there = _figures(pg.fetch(connection, f"SELECT {parts} FROM {pair.full_name}")[0], columns, key)
+    moved: list[dict[str, Any]] = []
+    whole = {row for row, entry in pair.kept.items() if entry.get(WHOLE_ROW)}
+    for what in ("rows", "min_key", "max_key"):
+        expected = here.get(what)
+        if what == "rows" and whole:
+            moved.append({"what": "row", "policy": "quarantine", "count": len(whole)})
+            expected = here["rows"] - len(whole)
+        if expected != there.get(what) and not (whole and what != "rows"):
+            findings.add(pair.name, what, here.get(what), there.get(what))
+    for made in pair.fields:
+        lost = there["nulls"][made.name] - here["nulls"][made.name]
+        kept = [row for row, e in pair.kept.items() if made.name in e and row not in whole]
+        if lost > 0 and (made.policy == "null" or lost == len(kept)):
+            moved.append(
+                {"column": made.name, "policy": made.policy, "what": "value", "count": lost}
+            )
+        elif lost and not whole:
+            findings.add(
+                pair.name,
+                f"NULLs in {made.name}",
+                here["nulls"][made.name],
+                there["nulls"][made.name],
+            )
+    return here, there, moved
+
+
+def _parts(columns: list[str], key: int | None) -> str:
     parts = ["count(*)"]
     if key is not None:
-        parts += [f"min({quote(key)})", f"max({quote(key)})"]
-    return ", ".join(parts + [f"count({quote(column)})" for column in columns])
+        parts += [f"min({columns[key]})", f"max({columns[key]})"]
+    return ", ".join(parts + [f"count({column})" for column in columns])
 
 
-def _figures(row: tuple[Any, ...], columns: list[str], key: str | None) -> dict[str, Any]:
+def _figures(row: tuple[Any, ...], columns: list[str], key: int | None) -> dict[str, Any]:
     rows = row[0]
     figures: dict[str, Any] = {"rows": rows}
     if key is not None:
@@ -263,16 +446,3 @@ def _figures(row: tuple[Any, ...], columns: list[str], key: str | None) -> dict[
     counts = row[3:] if key is not None else row[1:]
     figures["nulls"] = {c: rows - n for c, n in zip(columns, counts)}
     return figures
-
-
-def _next_id(connection: Any, full: str, key: str) -> int | None:
-    """What the column's own sequence would give next; None if it has none."""
-    sequence = pg.one(connection, "SELECT pg_get_serial_sequence(%s, %s)", (full, key))
-    if sequence is None:
-        return None
-    return int(
-        pg.one(
-            connection,
-            f"SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM {sequence}",
-        )
-    )

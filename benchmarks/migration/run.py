@@ -1,0 +1,484 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast does the migration load, against pgloader, DuckDB, CSV and COPY of ready text?
+
+The same SQLite file (two million log entries as the example application writes them) goes
+into the same PostgreSQL server, each way in a process of its own and in a new database:
+
+  data    the rows alone, into tables that are there, without keys and indexes;
+  whole   tables, rows, primary keys, unique constraints, indexes, foreign keys, statistics.
+
+`ready text` is the limit: PostgreSQL's own COPY of a file that it wrote itself, with the same
+statements for keys and indexes. The ways take turns within a round, and each round's ratios are
+its own, so that a busy neighbour slows all of them. Writes results.json and RESULTS.md beside
+this file. Server: --dsn, or a container that is made for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "collections"))
+
+from tools.common import CACHE, LABEL, ToolError, guarded, note, say  # noqa: E402
+
+WORK = CACHE / "benchmark" / "migration"
+DUCKDB = WORK / "duckdb"
+DUCKDB_VERSION = "1.5.5"
+# The distribution's own Python, which the modules run with on a host: it is built with profile
+# and link-time optimisation, which one that was compiled by hand may lack.
+CLIENT = next((p for p in ("/usr/bin/python3.11", "/usr/bin/python3.13") if Path(p).exists()),
+              sys.executable)  # fmt: skip
+PACKAGE = "ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration"
+SAMPLE = ROOT / "examples" / "live_dashboard" / "sample_data.py"
+CONTAINER = "golive-bench-postgres"
+PASSWORD = "only-for-benchmarks"
+SERVER = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update >/dev/null
+apt-get -q install -y --no-install-recommends postgresql >/dev/null
+conf=$(ls -d /etc/postgresql/*/main)
+printf "listen_addresses = '*'\\n" >"$conf/conf.d/benchmark.conf"
+echo 'host all all all scram-sha-256' >>"$conf/pg_hba.conf"
+systemctl restart "postgresql@$(basename "$(dirname "$conf")")-main"
+for _ in $(seq 60); do pg_isready -q && break; sleep 0.5; done
+su postgres -c "psql -qc \\"CREATE ROLE bench LOGIN CREATEDB PASSWORD '{PASSWORD}'\\""
+"""
+TITLES = {
+    "ours": "golive.webstack",
+    "text": "COPY of ready text (the limit)",
+    "binary": "COPY of ready binary",
+    "pgloader": "pgloader, default",
+    "pgloader_tuned": "pgloader, tuned",
+    "duckdb": "DuckDB",
+    "csv": "csv.writer and copy_expert",
+}
+PARTS = {
+    "data": ("ours", "text", "binary", "duckdb", "csv", "pgloader_tuned"),
+    "whole": ("ours", "text", "duckdb", "csv", "pgloader", "pgloader_tuned"),
+}
+
+
+# --- the ways, each in a process of its own -------------------------------------------------------
+
+
+def connect(dsn: str) -> Any:
+    import psycopg2
+
+    return psycopg2.connect(dsn)
+
+
+def request_of(source: str, dsn: str) -> Any:
+    from importlib import import_module
+
+    load = import_module(f"{PACKAGE}.load")
+    return load.Request(source, load.Target(dsn=dsn))
+
+
+def plan_of(source: str, dsn: str) -> Any:
+    from importlib import import_module
+
+    planning = import_module(f"{PACKAGE}.planning")
+    database = import_module(f"{PACKAGE}.source").SourceDatabase
+    with database(source, overlap=True) as opened:
+        return planning.make_plan(opened, request_of(source, dsn), None)
+
+
+def run_ours(part: str, source: str, dsn: str) -> None:
+    from importlib import import_module
+
+    load = import_module(f"{PACKAGE}.load")
+    request = request_of(source, dsn)
+    if part == "whole":
+        load.migrate(request)
+        return
+    pg = import_module(f"{PACKAGE}.target")
+    connection = connect(dsn)
+    pg.settle_session(connection)
+    database = import_module(f"{PACKAGE}.source").SourceDatabase
+    with database(source, overlap=True) as opened:
+        progress = import_module(f"{PACKAGE}.progress").Progress()
+        run = load._Run(connection, opened, request, load.Outcome(), progress, [])
+        run._make_plan({})
+        run._load_tables()
+        connection.commit()
+
+
+def with_plan(part: str, source: str, dsn: str, fill: Any) -> None:
+    """Tables, rows by `fill`, and for the whole job the same statements that ours gives."""
+    from importlib import import_module
+
+    pg = import_module(f"{PACKAGE}.target")
+    plan = plan_of(source, dsn)
+    connection = connect(dsn)
+    with connection.cursor() as cursor:
+        for table in plan.tables:
+            cursor.execute(table.create)
+        fill(connection, cursor, plan)
+        if part == "whole":
+            pg.prepare_for_indexes(connection, pg.Target(dsn=dsn))
+            for table in plan.tables:
+                for statement in table.keys:
+                    cursor.execute(statement.sql)
+            for table in plan.tables:
+                for statement in table.foreign_keys:
+                    cursor.execute(statement.sql)
+            for table in plan.tables:
+                cursor.execute(f'ANALYZE "{table.target_name}"')
+    connection.commit()
+
+
+def run_ready(form: str) -> Any:
+    def fill(_connection: Any, cursor: Any, plan: Any) -> None:
+        for table in plan.tables:
+            with (WORK / f"{table.name}.{form}").open("rb") as stream:
+                cursor.copy_expert(
+                    f'COPY "{table.target_name}" FROM STDIN (FORMAT {form})', stream, size=65536
+                )
+
+    return lambda part, source, dsn: with_plan(part, source, dsn, fill)
+
+
+class Lines:
+    """A file for copy_expert from a generator of texts."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.blocks = blocks
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self.blocks, b"")
+
+
+def run_csv(part: str, source: str, dsn: str) -> None:
+    import io
+    import sqlite3
+
+    def blocks(name: str) -> Iterator[bytes]:
+        cursor = sqlite3.connect(f"file:{source}?mode=ro", uri=True).execute(
+            f'SELECT * FROM "{name}"'
+        )
+        while rows := cursor.fetchmany(500):
+            text = io.StringIO()
+            # An empty text isn't NULL, and csv.writer writes both alike; the sample has \N too.
+            csv.writer(text).writerows([["(null)" if v is None else v for v in r] for r in rows])
+            yield text.getvalue().encode()
+
+    def fill(_connection: Any, cursor: Any, plan: Any) -> None:
+        for table in plan.tables:
+            sql = f'COPY "{table.target_name}" FROM STDIN (FORMAT csv, NULL $$(null)$$)'
+            cursor.copy_expert(sql, Lines(blocks(table.name)))
+
+    with_plan(part, source, dsn, fill)
+
+
+def run_duckdb(part: str, source: str, dsn: str) -> None:
+    def fill(connection: Any, _cursor: Any, plan: Any) -> None:
+        connection.commit()
+        names = json.dumps([table.name for table in plan.tables])
+        script = HERE / "copy_by_duckdb.py"
+        command = [str(DUCKDB / "bin" / "python"), str(script), source, dsn, names]
+        subprocess.run(command, check=True)
+
+    with_plan(part, source, dsn, fill)
+
+
+def run_pgloader(part: str, source: str, dsn: str, tuned: bool = False) -> None:
+    options = ["include drop", "create tables", "create indexes", "reset sequences"]
+    if part == "data":
+        command = WORK / "make-tables.done"
+        with_plan("data", source, dsn, lambda *_given: None)
+        options = ["data only", "no truncate", "reset no sequences"]
+        command.touch()
+    if tuned:
+        options += ["workers = 2", "concurrency = 1", "batch rows = 10000", "prefetch rows = 10000",
+                    "batch size = 8MB"]  # fmt: skip
+    settings = "SET work_mem to '64MB', maintenance_work_mem to '128MB'" if tuned else ""
+    script = WORK / "pgloader.load"
+    script.write_text(
+        f"LOAD DATABASE FROM sqlite://{source} INTO {dsn}\nWITH {', '.join(options)}\n{settings};\n"
+    )
+    done = subprocess.run(["pgloader", "--root-dir", str(WORK / "pgloader"), str(script)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    # Its exit code is 0 whatever happens, so the rows are counted by the caller.
+    (WORK / "pgloader.log").write_text(done.stdout + done.stderr)
+
+
+WAYS = {
+    "ours": run_ours,
+    "text": run_ready("text"),
+    "binary": run_ready("binary"),
+    "csv": run_csv,
+    "duckdb": run_duckdb,
+    "pgloader": run_pgloader,
+    "pgloader_tuned": lambda part, source, dsn: run_pgloader(part, source, dsn, True),
+}
+
+
+# --- the measurement ------------------------------------------------------------------------------
+
+
+def with_database(dsn: str, name: str) -> str:
+    parts = urlsplit(dsn)
+    return urlunsplit((parts.scheme, parts.netloc, f"/{name}", parts.query, ""))
+
+
+def fresh(dsn: str) -> str:
+    connection = connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        # FORCE would need rights over the server's own vacuum processes.
+        cursor.execute("DROP DATABASE IF EXISTS golive_bench")
+        cursor.execute("CREATE DATABASE golive_bench ENCODING 'UTF8' TEMPLATE template0")
+        # So that no way pays for the writing of the one before it; only superusers may.
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone()[0]:
+            cursor.execute("CHECKPOINT")
+    connection.close()
+    return with_database(dsn, "golive_bench")
+
+
+def measure(way: str, part: str, source: Path, dsn: str, rows: int) -> dict[str, Any]:
+    target = fresh(dsn)
+    command = [CLIENT, __file__, "--child", way, "--part", part, "--source", str(source)]
+    began = time.monotonic()
+    child = subprocess.Popen(command, env={**os.environ, "GOLIVE_BENCH_TARGET": target})
+    _pid, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - began
+    connection = connect(target)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.log_entries') IS NOT NULL")
+        found = 0
+        if cursor.fetchone()[0]:
+            cursor.execute("SELECT count(*) FROM public.log_entries")
+            found = cursor.fetchone()[0]
+    connection.close()
+    result = {
+        "seconds": round(seconds, 2),
+        "client_cpu": round(usage.ru_utime + usage.ru_stime, 2),
+        # The largest process of the way; its own children are in it.
+        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "rows": found,
+        "right": child.returncode == 0 and found == rows,
+    }
+    state = "" if result["right"] else f"  WRONG: exit code {child.returncode}, {found} rows"
+    note(f"{TITLES[way]}: {seconds:.1f} s, client CPU {result['client_cpu']:.1f} s, "
+         f"{result['peak_mb']:.0f} MB{state}")  # fmt: skip
+    return result
+
+
+def make_ready(source: Path, dsn: str) -> None:
+    """The text and binary files of the limit, written by PostgreSQL itself."""
+    stamp = WORK / "ready"
+    mark = f"{source} {source.stat().st_size} {source.stat().st_mtime_ns}"
+    if stamp.exists() and stamp.read_text() == mark:
+        return
+    say("Writing the ready files")
+    target = fresh(dsn)
+    run_ours("data", str(source), target)
+    connection = connect(target)
+    with connection.cursor() as cursor:
+        for table in plan_of(str(source), target).tables:
+            for form in ("text", "binary"):
+                with (WORK / f"{table.name}.{form}").open("wb") as stream:
+                    cursor.copy_expert(
+                        f'COPY "{table.target_name}" TO STDOUT (FORMAT {form})', stream
+                    )
+    connection.close()
+    stamp.write_text(mark)
+
+
+def install(ways: set[str]) -> set[str]:
+    """Those ways whose tools could not be had."""
+    missing: set[str] = set()
+    probe = [CLIENT, "-c", "import psycopg2"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        say("Installing python3-psycopg2")
+        command = ["apt-get", "-q", "install", "-y", "--no-install-recommends", "python3-psycopg2"]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            raise ToolError(f"{CLIENT} has no psycopg2, and apt-get can't install it.")
+    if {"pgloader", "pgloader_tuned"} & ways and not shutil.which("pgloader"):
+        say("Installing pgloader")
+        command = ["apt-get", "-q", "install", "-y", "--no-install-recommends", "pgloader"]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            missing |= {"pgloader", "pgloader_tuned"}
+    if "duckdb" in ways and not (DUCKDB / "ready").exists():
+        say("Installing DuckDB into a virtual environment of its own")
+        names = ("duckdb", "duckdb-extension-postgres-scanner", "duckdb-extension-sqlite-scanner")
+        packages = [f"{name}=={DUCKDB_VERSION}" for name in names]
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(DUCKDB)],
+            [str(DUCKDB / "bin" / "python"), "-m", "pip", "install", "-q", *packages],
+        ):
+            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+                missing.add("duckdb")
+                break
+        else:
+            (DUCKDB / "ready").touch()
+    return missing
+
+
+def own_server() -> str:
+    from tools.engine import docker_engine, proxy_options
+    from tools.image import RUN_OPTIONS, ensure_image, wait_for_systemd
+
+    docker = docker_engine("test")
+    assert docker is not None
+    image = ensure_image(docker, "debian12")
+    docker.try_run("rm", "-f", "-v", CONTAINER)
+    say("Starting a PostgreSQL server in a container")
+    docker.run("run", "--detach", "--name", CONTAINER, "--label", f"{LABEL}=benchmark",
+               *RUN_OPTIONS, *proxy_options(), image)  # fmt: skip
+    wait_for_systemd(docker, CONTAINER)
+    docker.run("exec", CONTAINER, "sh", "-ec", SERVER, timeout=900)
+    address = docker.run("inspect", "-f", "{{.NetworkSettings.IPAddress}}", CONTAINER).strip()
+    return f"postgresql://bench:{PASSWORD}@{address}:5432/postgres"
+
+
+def version_of(python: str) -> str:
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def ratio(rounds: list[dict[str, Any]], part: str, way: str, base: str) -> str:
+    values = [
+        one[part][base]["seconds"] / one[part][way]["seconds"]
+        for one in rounds
+        if way in one[part] and base in one[part] and one[part][base]["right"]
+    ]
+    return f"{statistics.median(values):.2f}" if values else ""
+
+
+def markdown(results: dict[str, Any]) -> str:
+    rounds = results["rounds"]
+    lines = [
+        "# Migration: measured",
+        "",
+        f"Made by `benchmarks/migration/run.py` on {results['date']}: {results['rows']:,} log"
+        f" entries, {results['megabytes']} MB of SQLite, PostgreSQL {results['server']},"
+        f" {results['processors']} processors shared by client and server, Python"
+        f" {results['python']}, medians of {len(rounds)} interleaved rounds. The ratios, taken"
+        " within each round, are what to compare (higher is faster); the seconds are this"
+        " machine's.",
+    ]
+    for part, title in (("whole", "Whole job"), ("data", "Rows alone")):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| way | seconds | rows/s | x pgloader default | x limit | client CPU s | client MB |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for way in PARTS[part]:
+            found = [one[part][way] for one in rounds if way in one[part]]
+            if not found:
+                lines.append(
+                    f"| {TITLES[way]} | {results['missing'].get(way, 'not run')} | | | | | |"
+                )
+                continue
+            seconds = statistics.median(f["seconds"] for f in found)
+            wrong = "" if all(f["right"] for f in found) else " (wrong result)"
+            cpu = statistics.median(f["client_cpu"] for f in found)
+            memory = max(f["peak_mb"] for f in found)
+            lines.append(
+                f"| {TITLES[way]}{wrong} | {seconds:.1f} | {results['rows'] / seconds:,.0f} |"
+                f" {ratio(rounds, part, way, 'pgloader')} | {ratio(rounds, part, way, 'text')} |"
+                f" {cpu:.1f} | {memory:.0f} |"
+            )
+    lines += [
+        "",
+        "`golive.webstack` includes all of its checks: the source's full integrity check and"
+        " fingerprint, every value's type, the row counts, progress. It is one transaction;"
+        " pgloader and DuckDB commit as they go.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="log entries")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="take medians of N")
+    parser.add_argument("--dsn", help="a server whose role may create databases")
+    parser.add_argument("--only", help="ways, separated by commas")
+    parser.add_argument("--parts", default="data,whole")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--source", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        WAYS[options.child](options.part, options.source, os.environ["GOLIVE_BENCH_TARGET"])
+        return 0
+    WORK.mkdir(parents=True, exist_ok=True)
+    chosen = set((options.only or ",".join(WAYS)).split(","))
+    source = WORK / f"sample-{options.rows}.db"
+    if not source.exists():
+        say(f"Making {options.rows} log entries")
+        command = [sys.executable, str(SAMPLE), "--log-entries", str(options.rows),
+                   "--seed", "42", str(source)]  # fmt: skip
+        if subprocess.run(command, check=False).returncode != 0:
+            raise ToolError("examples/live_dashboard/sample_data.py failed; see above.")
+    missing = install(chosen)
+    dsn = options.dsn or own_server()
+    try:
+        # Encryption would cost each way the same, and hide what they differ in.
+        dsn += ("&" if "?" in dsn else "?") + "sslmode=disable"
+        make_ready(source, dsn)
+        rounds = []
+        for number in range(1, options.rounds + 1):
+            one: dict[str, Any] = {}
+            for part in options.parts.split(","):
+                say(f"Round {number} of {options.rounds}: {part}")
+                one[part] = {
+                    way: measure(way, part, source, dsn, options.rows)
+                    for way in PARTS[part]
+                    if way in chosen - missing
+                }
+            for part in PARTS:
+                one.setdefault(part, {})
+            rounds.append(one)
+        connection = connect(dsn)
+        version = connection.get_parameter_status("server_version").split()[0]
+        connection.close()
+    finally:
+        if not options.dsn:
+            from tools.engine import docker_engine
+
+            docker = docker_engine("test")
+            if docker is not None:
+                docker.try_run("rm", "-f", "-v", CONTAINER)
+    results = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rows": options.rows,
+        "megabytes": source.stat().st_size // 10**6,
+        "server": version,
+        "processors": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": f"{version_of(CLIENT)} ({CLIENT})",
+        "missing": dict.fromkeys(missing, "could not be installed here"),
+        "rounds": rounds,
+    }
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "RESULTS.md").write_text(markdown(results))
+    print()
+    print(markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
