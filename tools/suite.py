@@ -230,6 +230,12 @@ systemctl restart "postgresql@$version-main"
 for _ in $(seq 60); do pg_isready -q && break; sleep 0.5; done
 su postgres -c "psql -qc \"CREATE ROLE golive_test LOGIN CREATEDB PASSWORD 'only-for-tests'\""
 su postgres -c "createdb -O golive_test golive_test"
+# A disk that a test can fill.
+small=/srv/small
+install -d "$small"
+mount -t tmpfs -o size=48m,mode=0700,uid=$(id -u postgres),gid=$(id -g postgres) tmpfs "$small"
+su postgres -c "psql -qc \"CREATE TABLESPACE golive_small LOCATION '$small'\""
+su postgres -c "psql -qc 'GRANT CREATE ON TABLESPACE golive_small TO golive_test'"
 """
 REDIS = r"""
 printf 'bind 0.0.0.0\nprotected-mode no\n' >>/etc/redis/redis.conf
