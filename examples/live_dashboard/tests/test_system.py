@@ -85,10 +85,10 @@ def test_redis_down_is_degraded_and_requests_go_on(
 
 def test_metrics(reader: FlaskClient) -> None:
     reader.get("/api/logs")
-    reader.get("/nowhere/4711")
+    reader.get("/nowhere/hidden-path")
     body = reader.get("/metrics").get_data(as_text=True)
     assert 'dashboard_requests_total{endpoint="/api/logs",method="GET",status="200"}' in body
-    assert 'endpoint="unmatched"' in body and "4711" not in body
+    assert 'endpoint="unmatched"' in body and "hidden-path" not in body
     for name in ("request_seconds_bucket", "db_pool_in_use", "db_pool_size", "live_clients"):
         assert f"dashboard_{name}" in body
 
