@@ -66,6 +66,15 @@ def test_every_refused_write_came_with_the_maintenance_page(host):
     assert not set(refused) & set(written(host))
 
 
+def test_the_job_beside_the_application_is_stopped_for_good_and_its_rows_are_there(host):
+    assert not host.service("importer.service").is_running
+    assert not host.service("importer.service").is_enabled
+    query = "SELECT count(*) FROM log_entries WHERE message LIKE 'importer-%'"
+    rows = int(in_sqlite(host, query))
+    assert rows > 1
+    assert host.check_output(PSQL + f'"{query}"') == str(rows)
+
+
 def test_the_rehearsal_left_nothing(host):
     query = "\"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'golive_rehearsal%'\""
     assert host.check_output(PSQL + query) == "0"
