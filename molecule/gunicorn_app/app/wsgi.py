@@ -3,6 +3,7 @@
 
 import json
 import os
+import time
 
 PLACES = {
     "shared": "../../shared/probe",
@@ -36,6 +37,8 @@ def make_app(greeting="hello"):
             "pid": os.getpid(),
             "folder": os.getcwd(),
         }
+        if environ["PATH_INFO"] == "/slow":
+            time.sleep(2.5)
         if environ["PATH_INFO"] == "/environment":
             told["environment"] = {k: v for k, v in os.environ.items() if k.startswith("APP_")}
         if environ["PATH_INFO"] == "/writable":

@@ -30,6 +30,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers["X-Content-Type-Options"] = "nosniff"
         if self.path.startswith("/big"):
             told["rows"] = ["the same again"] * 2000
+        if self.path.startswith(("/cached/private", "/cached-by-force")):
+            headers["Cache-Control"] = "private"
+        if self.path.startswith("/cached/short"):
+            headers["Cache-Control"] = "max-age=1"
         if self.path.startswith("/slow"):
             time.sleep(4)
         body = json.dumps(told).encode()
@@ -40,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_DELETE = do_GET
 
     def upgrade(self):
         key = self.headers["Sec-WebSocket-Key"].encode()

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployments, rollbacks and bad releases under constant load: no request may be lost.
+
+GOLIVE_SWITCHES sets how many of each are done, 3 by default.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.units("probe@a.service", "probe@b.service", "nginx.service")
+
+ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+SOURCE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "source"
+SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "3"))
+RATE = "80"
+REPORT = "/var/tmp/load.json"
+# No name comes twice, not in a second run on the same host either.
+NUMBERS = itertools.count(int(time.time()))
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]),
+            *(str(ROOT / "playbooks" / f"{name}.yml"), *arguments),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def play(name: str, *arguments: str) -> tuple[int, str]:
+    process = start(name, *arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, " ".join(output.split())
+
+
+def deploy(*arguments: str) -> tuple[int, str]:
+    return play("deploy", "-e", "webstack_watch_seconds=0", *arguments)
+
+
+def release(fault: str = "") -> str:
+    """Change the source into another release; its name."""
+    name = f"{fault or 'good'}-{next(NUMBERS)}"
+    (SOURCE / "release.json").write_text(json.dumps({"release": name, "fault": fault}))
+    return name
+
+
+def served(host) -> str:
+    address = host.check_output("hostname -I").split()[0]
+    with urllib.request.urlopen(f"http://{address}/fast", timeout=20) as answer:
+        return json.load(answer)["release"]
+
+
+def live(host) -> str:
+    return os.path.basename(host.check_output("readlink /srv/probe/current"))
+
+
+def running(host) -> list[str]:
+    """The application's units and processes that should not outlive a switch."""
+    units = host.check_output(
+        "systemctl list-units --no-legend --plain --state=active,activating,reloading,failed"
+        " 'probe*.service' | cut -d' ' -f1"
+    )
+    return sorted(units.split())
+
+
+class Load:
+    """The client in its own unit on the host, so that it sees what a local visitor sees."""
+
+    def __init__(self, host) -> None:
+        self.host = host
+
+    def __enter__(self) -> Load:
+        script = (ROOT / "molecule/deploy/files/load_client.py").read_text()
+        self.host.check_output("rm -f %s", REPORT)
+        self.host.check_output(
+            "systemd-run --quiet --unit=load python3 -c %s 127.0.0.1 80 %s %s", script, RATE, REPORT
+        )
+        time.sleep(2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.host.run("systemctl stop load.service")
+
+    def report(self) -> dict:
+        self.host.check_output("systemctl stop load.service")
+        return json.loads(self.host.check_output(f"cat {REPORT}"))
+
+
+@pytest.fixture(scope="module")
+def switches(host) -> dict:
+    """What the client saw, what was done, and what was live after each step."""
+    done: list[dict] = []
+    faults = itertools.cycle(("import", "unhealthy", "hang"))
+    with Load(host) as load:
+        for _ in range(SWITCHES):
+            before = served(host)
+            for kind in ("deploy", "rollback", "bad"):
+                name = before
+                if kind != "rollback":
+                    name = release(next(faults) if kind == "bad" else "")
+                began = time.monotonic()
+                code, output = play("rollback") if kind == "rollback" else deploy()
+                seconds = time.monotonic() - began
+                done.append(
+                    {
+                        "kind": kind,
+                        "release": name,
+                        "code": code,
+                        "output": output,
+                        "seconds": seconds,
+                        "served": served(host),
+                        "units": running(host),
+                    }
+                )
+        report = load.report()
+    for kind in ("deploy", "rollback", "bad"):
+        times = sorted(step["seconds"] for step in done if step["kind"] == kind)
+        print(f"{kind}: {len(times)} times, {times[0]:.1f} to {times[-1]:.1f} s each")
+    print({key: value for key, value in report.items() if key not in ("releases", "order")})
+    return {"report": report, "done": done}
+
+
+def test_no_request_is_lost(switches):
+    report = switches["report"]
+    assert report["lost_requests"] == []
+    # The load was there, of every kind.
+    assert report["sent"] > 1000
+    assert report["on_kept_connections"] > report["sent"] * 0.45
+    assert report["slow"] > 20
+
+
+def test_deployments_and_rollbacks_go_live(switches):
+    steps = [step for step in switches["done"] if step["kind"] in ("deploy", "rollback")]
+    assert len(steps) == 2 * SWITCHES
+    for step in steps:
+        assert step["code"] == 0, step["output"][-4000:]
+        assert step["served"] == step["release"]
+
+
+def test_a_bad_release_never_sees_a_user_and_its_log_is_in_the_message(switches):
+    steps = [step for step in switches["done"] if step["kind"] == "bad"]
+    assert len(steps) == SWITCHES
+    for step in steps:
+        assert step["code"] != 0
+        assert step["served"] != step["release"]
+        assert step["release"] not in switches["report"]["releases"]
+        if step["release"].startswith("import"):
+            assert f"RuntimeError: the release {step['release']} lacks a setting" in step["output"]
+
+
+def test_nothing_runs_beside_the_live_release(switches):
+    for step in switches["done"]:
+        assert len([unit for unit in step["units"] if "@" in unit]) == 1, step["units"]
+
+
+def test_an_unchanged_deployment_switches_nothing(host, switches):
+    release()
+    assert deploy()[0] == 0
+    before = host.check_output("systemctl show -p MainPID 'probe@*.service'")
+    code, output = deploy()
+    assert code == 0
+    assert "nothing was switched" in output
+    assert re.search(r"changed=0 ", output)
+    assert host.check_output("systemctl show -p MainPID 'probe@*.service'") == before
+
+
+def test_two_deployments_at_once(host, switches):
+    """The second is refused by the first one's name; a killed one's lock is no obstacle."""
+    good = served(host)
+    release("hang")
+    first = start("deploy", "-e", "webstack_watch_seconds=0")
+    try:
+        for _ in range(600):
+            if host.file("/srv/probe/.lock").exists:
+                break
+            time.sleep(0.1)
+        code, output = deploy()
+        assert code != 0
+        assert "lock" in output and "deploy" in output
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+    assert served(host) == good
+    name = release()
+    code, output = deploy()
+    assert code == 0, output[-4000:]
+    assert served(host) == name
+    assert len([unit for unit in running(host) if "@" in unit]) == 1
+
+
+def test_a_release_that_turns_out_bad_is_taken_back(host, switches):
+    good = served(host)
+    bad = release("errors")
+    with Load(host) as load:
+        code, output = play("deploy", "-e", "webstack_watch_seconds=30")
+        report = load.report()
+    assert code != 0
+    assert "was taken back" in output and "requests failed" in output
+    assert served(host) == good
+    # It was live for a moment, or the test has shown nothing; and only its own answers were bad.
+    assert bad in report["releases"] or report["lost"] > 0
+    assert {lost["why"] for lost in report["lost_requests"]} == {"status 500"}
+
+
+def test_part_of_the_visitors_get_the_new_release_and_stay_with_it(host, switches):
+    old = served(host)
+    new = release()
+    with Load(host) as load:
+        code, output = deploy("-e", "webstack_rollout_percent=50")
+        assert code == 0, output[-4000:]
+        address = host.check_output("hostname -I").split()[0]
+        visitors = [visit(address) for _ in range(40)]
+        assert {name for name, _ in visitors} == {old, new}
+        kept = [(name, visit(address, cookie)[0]) for name, cookie in visitors]
+        assert all(first == second for first, second in kept)
+        code, output = deploy("-e", "webstack_rollout_percent=80")
+        assert code == 0, output[-4000:]
+        grown = [visit(address, cookie)[0] for name, cookie in visitors if name == new]
+        assert set(grown) == {new}
+        code, output = deploy("-e", "webstack_rollout_percent=0")
+        assert code == 0, output[-4000:]
+        assert {visit(address)[0] for _ in range(20)} == {old}
+        report = load.report()
+    assert report["lost_requests"] == []
+    assert [unit for unit in running(host) if "canary" in unit] == []
+
+
+def visit(address: str, cookie: str = "") -> tuple[str, str]:
+    request = urllib.request.Request(f"http://{address}/fast", headers={"Cookie": cookie})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        given = answer.headers.get("Set-Cookie", "").split(";")[0]
+        return json.load(answer)["release"], given or cookie
+
+
+def test_status_tells_what_happened(host, switches):
+    code, output = play("status")
+    assert code == 0, output[-4000:]
+    assert live(host) in output
+    assert "rollback" in output and "take-back" in output
