@@ -11,7 +11,8 @@ into the same PostgreSQL server, each way in a process of its own and in a new d
 `ready text` is the limit: PostgreSQL's own COPY of a file that it wrote itself, with the same
 statements for keys and indexes. The ways take turns within a round, and each round's ratios are
 its own, so that a busy neighbour slows all of them. Writes results.json and RESULTS.md beside
-this file. Server: --dsn, or a container that is made for it.
+this file, with the number of rows in their names if it isn't the usual one. Server: --dsn, or a
+container that is made for it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +71,7 @@ TITLES = {
     "duckdb": "DuckDB",
     "csv": "csv.writer and copy_expert",
 }
+ROWS = 2_000_000
 PARTS = {
     "data": ("ours", "text", "binary", "duckdb", "csv", "pgloader_tuned"),
     "whole": ("ours", "text", "duckdb", "csv", "pgloader", "pgloader_tuned"),
@@ -112,9 +115,14 @@ def run_ours(part: str, source: str, dsn: str) -> None:
     connection = connect(dsn)
     pg.settle_session(connection)
     database = import_module(f"{PACKAGE}.source").SourceDatabase
-    with database(source, overlap=True) as opened:
+    parallel = import_module(f"{PACKAGE}.parallel")
+    with (
+        parallel.Workers(parallel.wanted(source)) as workers,
+        database(source, overlap=True) as opened,
+    ):
+        workers.join(opened)
         progress = import_module(f"{PACKAGE}.progress").Progress()
-        run = load._Run(connection, opened, request, load.Outcome(), progress, [])
+        run = load._Run(connection, opened, request, load.Outcome(), progress, [], workers)
         run._make_plan({})
         run._load_tables()
         connection.commit()
@@ -253,14 +261,45 @@ def fresh(dsn: str) -> str:
     return with_database(dsn, "golive_bench")
 
 
+class MemoryWatch(threading.Thread):
+    """The highest sum of a process's and its children's memory, shared pages counted once."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._peak = 0
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.25):
+            self._peak = max(self._peak, self._sum(self._pid))
+
+    def _sum(self, pid: int) -> int:
+        try:
+            found = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except (OSError, IndexError):
+            # It has just ended.
+            return 0
+        return int(found) + sum(self._sum(int(child)) for child in children)
+
+    def end(self) -> int:
+        self._over.set()
+        self.join()
+        return self._peak
+
+
 def measure(way: str, part: str, source: Path, dsn: str, rows: int) -> dict[str, Any]:
     target = fresh(dsn)
     command = [CLIENT, __file__, "--child", way, "--part", part, "--source", str(source)]
     began = time.monotonic()
     child = subprocess.Popen(command, env={**os.environ, "GOLIVE_BENCH_TARGET": target})
+    watch = MemoryWatch(child.pid)
     _pid, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - began
+    peak = watch.end()
     connection = connect(target)
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('public.log_entries') IS NOT NULL")
@@ -272,8 +311,7 @@ def measure(way: str, part: str, source: Path, dsn: str, rows: int) -> dict[str,
     result = {
         "seconds": round(seconds, 2),
         "client_cpu": round(usage.ru_utime + usage.ru_stime, 2),
-        # The largest process of the way; its own children are in it.
-        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "peak_mb": round(peak / 1024, 1),
         "rows": found,
         "right": child.returncode == 0 and found == rows,
     }
@@ -378,6 +416,8 @@ def markdown(results: dict[str, Any]) -> str:
         " machine's.",
     ]
     for part, title in (("whole", "Whole job"), ("data", "Rows alone")):
+        if not any(one[part] for one in rounds):
+            continue
         lines += [
             "",
             f"## {title}",
@@ -418,7 +458,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="log entries")
+    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help="log entries")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="take medians of N")
     parser.add_argument("--dsn", help="a server whose role may create databases")
     parser.add_argument("--only", help="ways, separated by commas")
@@ -479,8 +519,10 @@ def main(arguments: list[str]) -> int:
         "missing": dict.fromkeys(missing, "could not be installed here"),
         "rounds": rounds,
     }
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (HERE / "RESULTS.md").write_text(markdown(results))
+    # Another size is another table.
+    mark = "" if options.rows == ROWS else f"-{options.rows}"
+    (HERE / f"results{mark}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / f"RESULTS{mark}.md").write_text(markdown(results))
     print()
     print(markdown(results))
     return 0

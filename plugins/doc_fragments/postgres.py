@@ -5,8 +5,9 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Connection options that the PostgreSQL modules share."""
+    """Options that the PostgreSQL modules share."""
 
+    # The connection, and what each module has.
     DOCUMENTATION = r"""
 options:
   login_host:
@@ -20,7 +21,7 @@ options:
     type: int
     default: 5432
   login_user:
-    description: Role to connect as. It will own what is made.
+    description: Role to connect as.
     type: str
     required: true
   login_password:
@@ -45,6 +46,21 @@ options:
   ca_cert:
     description: File with the certificates that the server's certificate is checked against.
     type: path
+  progress_file:
+    description:
+      - File on the host that tells how far the work is, as JSON, written once a second.
+      - Set by the action plugin; there is no need to set it.
+    type: path
+    default: ""
+requirements:
+  - psycopg2 2.9 or newer on the host that the module runs on (Debian's C(python3-psycopg2))
+  - PostgreSQL 14 or newer
+  - Python 3.9 or newer on the host that the module runs on
+"""
+
+    # The SQLite file that is read, and which of its tables.
+    SOURCE = r"""
+options:
   src:
     description: Path of the SQLite file on the host that the module runs on.
     type: path
@@ -63,8 +79,4 @@ options:
     type: list
     elements: str
     default: []
-requirements:
-  - psycopg2 2.9 or newer on the host that the module runs on (Debian's C(python3-psycopg2))
-  - PostgreSQL 14 or newer
-  - Python 3.9 or newer on the host that the module runs on
 """

@@ -27,6 +27,7 @@ description:
   - The number that the next row gets follows PostgreSQL's sequence where the table numbers its
     rows with C(AUTOINCREMENT).
 notes:
+  - The role must be able to read all tables.
   - Stop the application first. What it writes to PostgreSQL after the snapshot isn't in the file.
   - A value that SQLite can't hold exactly (a decimal beyond a double, NaN, infinite times) stops
     the copy, and all of them are listed by table, column and row. Columns with arrays, ranges,
@@ -51,6 +52,7 @@ attributes:
     platforms: posix
     support: full
 extends_documentation_fragment:
+  - golive.webstack.postgres
   - ansible.builtin.files
 options:
   dest:
@@ -86,52 +88,6 @@ options:
     type: list
     elements: str
     default: []
-  progress_file:
-    description:
-      - File on the host that tells how far the work is, as JSON, written once a second.
-      - Set by the action plugin; there is no need to set it.
-    type: path
-    default: ""
-  login_host:
-    description:
-      - Name or address of the PostgreSQL server.
-      - Not set means the local socket.
-    type: str
-    default: ""
-  login_port:
-    description: TCP port of the server, and the number in its socket's name.
-    type: int
-    default: 5432
-  login_user:
-    description: Role to connect as. It must be able to read all tables.
-    type: str
-    required: true
-  login_password:
-    description:
-      - Password of the role. Never shown, and never on a command line.
-      - Not needed where C(pg_hba.conf) lets the role in without one, as with C(peer).
-    type: str
-    default: ""
-  login_db:
-    description: Database to connect to.
-    type: str
-    required: true
-  login_unix_socket:
-    description: Folder of the server's socket; wins over O(login_host).
-    type: path
-    default: ""
-  ssl_mode:
-    description: How TLS is negotiated, as libpq's C(sslmode).
-    type: str
-    choices: [allow, disable, prefer, require, verify-ca, verify-full]
-    default: prefer
-  ca_cert:
-    description: File with the certificates that the server's certificate is checked against.
-    type: path
-requirements:
-  - psycopg2 2.9 or newer on the host that the module runs on (Debian's C(python3-psycopg2))
-  - PostgreSQL 14 or newer
-  - Python 3.9 or newer on the host that the module runs on
 seealso:
   - module: golive.webstack.sqlite_to_postgres
   - module: golive.webstack.sqlite_postgres_verify
@@ -271,11 +227,10 @@ bad_values:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
-    MigrationError,
-)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.options import (
-    target_from,
+    or_fail,
+    shared_fields,
+    warn_of_left_out,
     way_back_argument_spec,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.reverse import (
@@ -293,24 +248,15 @@ def main() -> None:
     params = module.params
     request = ReverseRequest(
         dest=params["dest"],
-        target=target_from(params),
-        schema=params["schema"],
         schema_from=params["schema_from"],
-        include=params["include"],
-        exclude=params["exclude"],
         replace=params["replace"],
-        check_mode=module.check_mode,
-        progress_file=params["progress_file"],
+        **shared_fields(params, module.check_mode),
     )
-    try:
-        outcome = restore(request)
-    except MigrationError as error:
-        module.fail_json(msg=error.message, **error.details)
+    outcome = or_fail(module, lambda: restore(request))
     result = dict(vars(outcome))
     statements = result.pop("statements")
     if outcome.changed:
-        for item in outcome.not_carried:
-            module.warn(f"Not carried over: {item['kind']} {item['name']}: {item['reason']}")
+        warn_of_left_out(module, outcome.not_carried)
         if module._diff:
             text = "".join(f"{statement};\n" for statement in statements)
             result["diff"] = {"before": "", "after": text}

@@ -49,6 +49,7 @@ attributes:
     support: full
 extends_documentation_fragment:
   - golive.webstack.postgres
+  - golive.webstack.postgres.source
 options:
   depth:
     description:
@@ -80,12 +81,6 @@ options:
     description:
       - File on the host that the evidence is written to as JSON, also if there are differences.
       - It is replaced at once and readable by its owner only. Nothing is written if empty.
-    type: path
-    default: ""
-  progress_file:
-    description:
-      - File on the host that tells how far the work is, as JSON, written once a second.
-      - Set by the action plugin; there is no need to set it.
     type: path
     default: ""
 seealso:
@@ -212,12 +207,9 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
-    MigrationError,
-)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.options import (
-    connection_argument_spec,
-    target_from,
+    or_fail,
+    shared_fields,
     verification_argument_spec,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.verify import (
@@ -227,27 +219,18 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.v
 
 
 def main() -> None:
-    spec = connection_argument_spec() | verification_argument_spec()
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=verification_argument_spec(), supports_check_mode=True)
     params = module.params
     request = VerifyRequest(
         source=params["src"],
-        target=target_from(params),
-        schema=params["schema"],
-        include=params["include"],
-        exclude=params["exclude"],
         depth=params["depth"],
         record=params["record"],
         again=params["again"],
         limit=params["limit"],
         evidence_file=params["evidence_file"],
-        progress_file=params["progress_file"],
-        check_mode=module.check_mode,
+        **shared_fields(params, module.check_mode),
     )
-    try:
-        verdict = verify(request)
-    except MigrationError as error:
-        module.fail_json(msg=error.message, **error.details)
+    verdict = or_fail(module, lambda: verify(request))
     module.exit_json(**vars(verdict))
 
 

@@ -43,6 +43,9 @@ notes:
     snapshot are not in PostgreSQL; the next run then fails, and says so.
   - A run on a database in WAL mode that is killed can leave an empty C(-wal) and a C(-shm) file
     beside it, as every reader of SQLite does. They hold no data.
+  - The role that connects will own what is made.
+  - On a host with several processors up to four processes read a large table together, all from
+    one snapshot. What PostgreSQL gets is the same as from one.
   - Texts in C(text) and C(varchar) columns sort by the database's collation, not by bytes as in
     SQLite.
   - Columns with C(COLLATE NOCASE) compare exactly in PostgreSQL. Their unique keys and indexes keep
@@ -72,6 +75,7 @@ attributes:
     support: full
 extends_documentation_fragment:
   - golive.webstack.postgres
+  - golive.webstack.postgres.source
 options:
   source_changed:
     description:
@@ -124,8 +128,8 @@ options:
     description:
       - What becomes of a value that its column can't hold exactly.
       - V(fail) stops before anything is committed, and lists the rows.
-      - V(null) (with quotes in YAML) writes NULL, and lists the rows in RV(nulled). In a
-        C(NOT NULL) column it stops as V(fail) does.
+      - V(null) (with quotes in YAML) writes NULL. The table C(golive_webstack.nulled) lists every
+        such row, and RV(nulled) the first ones. In a C(NOT NULL) column it stops as V(fail) does.
       - V(text) makes the column C(text), which holds every value in a readable form; blobs as
         C(\x) and hexadecimal digits. Only with O(schema_mode=create).
       - V(quarantine) writes NULL too, and leaves out the whole row where the column is
@@ -159,12 +163,6 @@ options:
     description:
       - Folder on the host for a checked copy of the snapshot that was migrated, with its SHA-256 in
         a file beside it. No copy if empty. The folder must exist and have room.
-    type: path
-    default: ""
-  progress_file:
-    description:
-      - File that is kept up to date with the progress while the module runs, as JSON. The action
-        plugin sets it, and shows the progress. It isn't meant to be set in a playbook.
     type: path
     default: ""
 seealso:
@@ -322,7 +320,9 @@ not_carried:
       description: Its text in SQLite, for views, triggers and virtual tables.
       type: str
 nulled:
-  description: Values that became NULL by O(on_bad_value), by table, column and reason.
+  description: >-
+    Values that became NULL by O(on_bad_value), by table, column and reason, with their count and
+    the first rows. All of them are listed in C(golive_webstack.nulled).
   type: list
   elements: dict
   returned: success
@@ -368,33 +368,24 @@ bad_values:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
-    MigrationError,
-)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.load import (
     Request,
     migrate,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.options import (
-    connection_argument_spec,
     migration_argument_spec,
-    target_from,
+    or_fail,
+    shared_fields,
+    warn_of_left_out,
 )
 
 
 def main() -> None:
-    spec = connection_argument_spec()
-    spec.update(migration_argument_spec())
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=migration_argument_spec(), supports_check_mode=True)
     given = module.params
     request = Request(
         source=given["src"],
-        target=target_from(given),
-        schema=given["schema"],
-        include=given["include"],
-        exclude=given["exclude"],
         source_changed=given["source_changed"],
-        check_mode=module.check_mode,
         target_schema_mode=given["schema_mode"],
         type_overrides={k: str(v) for k, v in given["type_overrides"].items()},
         rename={k: str(v) for k, v in given["rename"].items()},
@@ -406,18 +397,14 @@ def main() -> None:
         replace=given["replace"],
         integrity=given["integrity"],
         backup_copy=given["backup_copy"],
-        progress_file=given["progress_file"],
+        **shared_fields(given, module.check_mode),
     )
-    try:
-        outcome = migrate(request)
-    except MigrationError as error:
-        module.fail_json(msg=error.message, **error.details)
+    outcome = or_fail(module, lambda: migrate(request))
     for warning in outcome.warnings:
         module.warn(warning)
     result = outcome.as_dict()
     if outcome.changed:
-        for item in outcome.not_carried:
-            module.warn(f"Not carried over: {item['kind']} {item['name']}: {item['reason']}")
+        warn_of_left_out(module, outcome.not_carried)
         if module._diff:
             result["diff"] = {"before": "", "after": outcome.plan_text}
     del result["warnings"]

@@ -8,8 +8,11 @@ databases; every test gets a new one, which is dropped afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -163,6 +166,34 @@ def make_source(tmp_path: Path) -> Callable[[str], Path]:
         return build(tmp_path / "source" / "made.db", script)
 
     return make
+
+
+@contextlib.contextmanager
+def child_of(
+    database: Database, script: str, *arguments: str, says: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Another process that reads its target from standard input, once it has said a line."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert child.stdin and child.stdout
+    given = {k: v for k, v in vars(database.target).items() if v is not None}
+    child.stdin.write(repr(given) + "\n")
+    child.stdin.flush()
+    try:
+        assert child.stdout.readline() == f"{says}\n"
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        with contextlib.suppress(OSError):
+            child.stdin.close()
 
 
 def build(

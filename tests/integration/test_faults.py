@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load, parallel
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import (
     source as source_side,
 )
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 psycopg2 = pytest.importorskip("psycopg2")
 
-from tests.integration.conftest import drop  # noqa: E402
+from tests.integration.conftest import child_of, drop  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 ROWS = 20000
@@ -55,8 +55,14 @@ INSERT INTO logs SELECT i, i % 2 + 1, datetime(1700000000 + i, 'unixepoch'),
 # Stops at a share of the rows, or when a phase begins, says so, and waits.
 CHILD = """
 import sys
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load, progress
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import (
+    load, parallel, progress
+)
 where = sys.argv[2]
+if sys.argv[3] != "0":
+    parallel._LARGE_FILE = parallel._LARGE_TABLE = 0
+    parallel._RANGE_ROWS, parallel._PIPE_BYTES = 100, 4096
+    parallel.processors = lambda: int(sys.argv[3])
 def wait():
     global where
     where = ""
@@ -80,29 +86,10 @@ except Exception as error:
 """
 
 
-@contextlib.contextmanager
-def stopped(database: Database, source: Path, where: str) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(source), where],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdin and child.stdout
-    given = {k: v for k, v in vars(database.target).items() if v is not None}
-    child.stdin.write(repr(given) + "\n")
-    child.stdin.flush()
-    try:
-        assert child.stdout.readline() == "waiting\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-        with contextlib.suppress(OSError):
-            child.stdin.close()
+def stopped(
+    database: Database, source: Path, where: str, workers: int = 0
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    return child_of(database, CHILD, str(source), where, str(workers), says="waiting")
 
 
 def last_words(child: subprocess.Popen[str]) -> str:
@@ -159,6 +146,180 @@ def test_killed(database: Database, logs: Path, where: str, number: int) -> None
     as_it_was(database)
     assert digest(logs) == before
     completes(database, logs)
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in found.split()]
+
+
+def none_left(pids: list[int]) -> bool:
+    for _attempt in range(100):
+        # A process that has ended has no descriptors, even before its parent asks for its status.
+        if not any(os.path.exists(f"/proc/{pid}/fd/0") for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_with_workers(database: Database, logs: Path, number: int) -> None:
+    before = digest(logs)
+    with stopped(database, logs, "50", 2) as child:
+        pids = children_of(child.pid)
+        assert len(pids) == 2
+        child.send_signal(number)
+        child.wait(30)
+    assert none_left(pids)
+    as_it_was(database)
+    assert digest(logs) == before
+    completes(database, logs)
+
+
+def test_a_worker_is_killed(database: Database, logs: Path) -> None:
+    before = digest(logs)
+    with stopped(database, logs, "50", 2) as child:
+        pids = children_of(child.pid)
+        os.kill(pids[1], signal.SIGKILL)
+        said = last_words(child)
+        assert said.startswith(f"MigrationError Process {pids[1]}") and "rolled back" in said
+        child.wait(30)
+    assert none_left(pids)
+    as_it_was(database)
+    assert digest(logs) == before
+    completes(database, logs)
+
+
+def test_the_session_ends_under_workers(database: Database, logs: Path) -> None:
+    with stopped(database, logs, "50", 3) as child:
+        pids = children_of(child.pid)
+        database.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'golive.webstack%'"
+        )
+        assert last_words(child).startswith("MigrationError PostgreSQL stopped the migration")
+    assert none_left(pids)
+    as_it_was(database)
+    completes(database, logs)
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Processes for small files too; the streams that they fed are counted."""
+    monkeypatch.setattr(parallel, "_LARGE_FILE", 0)
+    monkeypatch.setattr(parallel, "_LARGE_TABLE", 0)
+    monkeypatch.setattr(parallel, "_RANGE_ROWS", 100)
+    monkeypatch.setattr(parallel, "processors", lambda: 2)
+    fed: list[int] = []
+    close = parallel.ParallelStream.close
+
+    def counted(stream: parallel.ParallelStream) -> None:
+        fed.append(stream.rows)
+        close(stream)
+
+    monkeypatch.setattr(parallel.ParallelStream, "close", counted)
+    return fed
+
+
+def test_workers_load_the_same(
+    database: Database, logs: Path, two_workers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest(logs)
+    completes(database, logs)
+    assert two_workers == [2, ROWS - 2] and digest(logs) == before
+    one = "SELECT md5(string_agg(l::text, ' ' ORDER BY ctid)) FROM logs l"
+    several = database.query(one)
+    monkeypatch.setattr(parallel, "processors", lambda: 1)
+    database.query("DROP SCHEMA golive_webstack CASCADE")
+    completes(database, logs, replace=["*"])
+    assert two_workers == [2, ROWS - 2] and database.query(one) == several
+
+
+BAD = [(0, "fail"), (ROWS // 2, "fail"), (ROWS // 2, "null"), (ROWS // 2, "quarantine")]
+
+
+@pytest.mark.parametrize(("row", "policy"), BAD)
+def test_workers_meet_a_bad_value(
+    database: Database,
+    logs: Path,
+    two_workers: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    row: int,
+    policy: str,
+) -> None:
+    """The same is said and done as without them; and the tables after it arrive all the same."""
+    connection = sqlite3.connect(logs)
+    connection.execute("UPDATE logs SET message = x'00ff' WHERE id % ? = 7", (row or ROWS,))
+    connection.execute("CREATE TABLE more AS SELECT id, message FROM logs WHERE message > ''")
+    connection.commit()
+    connection.close()
+    found = []
+    for cores in (2, 1):
+        monkeypatch.setattr(parallel, "processors", lambda cores=cores: cores)
+        if policy == "fail":
+            with pytest.raises(MigrationError, match="logs.message: .*rowid 7") as caught:
+                database.migrate(logs, on_bad_value=policy)
+            as_it_was(database)
+            found.append(caught.value.message)
+            continue
+        outcome = database.migrate(logs, on_bad_value=policy)
+        rows = database.query("SELECT * FROM logs ORDER BY id")
+        kept = database.query(
+            "SELECT row_key::text, original::text FROM golive_webstack.quarantine ORDER BY 1, 2"
+        ) if policy == "quarantine" else []  # fmt: skip
+        found.append(repr([outcome.nulled, outcome.quarantined, rows, kept]))
+        database.query("DROP SCHEMA golive_webstack CASCADE")
+        database.query("DROP TABLE logs, users, more")
+    assert found[0] == found[1]
+    assert two_workers, "the first of the two had workers"
+
+
+WRITER = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+c.execute("PRAGMA journal_mode = WAL")
+print("open", flush=True)
+while True:
+    c.execute("BEGIN IMMEDIATE")
+    for name in ("first", "second", "third"):
+        c.execute(f"UPDATE {name} SET v = v + 1")
+    c.execute("COMMIT")
+"""
+
+
+def test_workers_beside_an_active_writer(
+    database: Database, make_source: MakeSource, two_workers: list[int]
+) -> None:
+    """Every commit adds one to every row of three tables: a torn reading would differ in them."""
+    rows = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 2000)"
+    path = make_source(
+        "".join(
+            f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v INTEGER NOT NULL);"
+            f"INSERT INTO {name} {rows} SELECT i, 0 FROM c;"
+            for name in ("first", "second", "third")
+        )
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert writer.stdout and writer.stdout.readline() == "open\n"
+        for _round in range(3):
+            outcome = database.migrate(path, replace=["*"])
+            assert outcome.rows_total == 6000
+            states = {
+                value
+                for name in ("first", "second", "third")
+                for value in database.query(f"SELECT min(v), max(v) FROM {name}")
+            }
+            assert len({v for pair in states for v in pair}) == 1, states
+            assert any("written to during" in text for text in outcome.warnings)
+            database.query("DROP SCHEMA golive_webstack CASCADE")
+    finally:
+        writer.kill()
+        writer.wait()
+        assert writer.stdout
+        writer.stdout.close()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +384,7 @@ def test_corrupt_page(
 def test_checks_beside_the_load(
     database: Database, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file's checks run while the server makes indexes, and stop the load all the same."""
+    """A large file's checks run beside the load, and stop it all the same."""
     connection = sqlite3.connect(logs)
     connection.execute("INSERT INTO logs VALUES (50000, 99, '2024-01-01', 'no such user')")
     connection.commit()

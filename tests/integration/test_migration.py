@@ -9,13 +9,12 @@ import datetime
 import decimal
 import hashlib
 import json
-import os
 import sqlite3
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Database
 
 psycopg2 = pytest.importorskip("psycopg2")
+
+from tests.integration.conftest import child_of  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 CHILD = """
@@ -69,28 +70,11 @@ def prove(database: Database, source: Path, **options: Any) -> Verdict:
     return verify(VerifyRequest(str(source), database.target, **options))
 
 
-@contextlib.contextmanager
-def slow_child(database: Database, source: Path) -> Iterator[subprocess.Popen[str]]:
+def slow_child(
+    database: Database, source: Path
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """A migration in another process that has sent some rows and takes its time."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(source)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdin and child.stdout
-    given = {k: v for k, v in vars(database.target).items() if v is not None}
-    child.stdin.write(repr(given) + "\n")
-    child.stdin.flush()
-    try:
-        assert child.stdout.readline() == "loading\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-        child.stdin.close()
+    return child_of(database, CHILD, str(source), says="loading")
 
 
 def test_everything_arrives(database: Database, source: Path) -> None:

@@ -95,6 +95,21 @@ def test_null(database: Database, make_source: MakeSource) -> None:
         "e": (1, [2]),
         "b": (1, [2]),
     }
+    listed = database.query(
+        "SELECT column_name, (row_key->>'rowid')::int, storage_class, migration_id = "
+        "(SELECT id FROM golive_webstack.migration), reason <> '' FROM golive_webstack.nulled "
+        "WHERE schema_name = 'public' AND table_name = 't' ORDER BY 1, 2"
+    )
+    assert [x[:3] for x in listed] == [
+        ("b", 2, "text"),
+        ("e", 2, "text"),
+        ("j", 2, "text"),
+        ("j", 4, "text"),
+        ("n", 2, "text"),
+        ("s", 2, "text"),
+        ("s", 4, "blob"),
+    ]
+    assert all(x[3:] == (True, True) for x in listed)
     assert found(outcome.quarantined) == {"n": (1, [3]), "d": (1, [3]), "e": (1, [3])}
     table = next(t for t in outcome.tables if t["name"] == "t")
     assert (table["source_rows"], table["target_rows"], table["quarantined_rows"]) == (4, 3, 1)
@@ -183,6 +198,7 @@ def test_types_that_only_the_server_knows(database: Database, make_source: MakeS
     assert "angry" not in str(caught.value)
     outcome = database.migrate(source, **given)
     assert sum(f["count"] for f in outcome.nulled) == 441
+    assert database.query("SELECT count(*) FROM golive_webstack.nulled") == [(441,)]
     assert database.query("SELECT count(*), count(m), count(a), count(i) FROM t") == [
         (3000, 2997, 2999, 2560)
     ]

@@ -10,8 +10,6 @@ import resource
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +30,14 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.v
 )
 from tests.integration.test_fidelity import build
 from tests.integration.test_verify import CONVERSIONS, TYPES, fill_types, write_record
+from tests.playing import run_play
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
+
+pytest.importorskip("psycopg2")
+
+from tests.integration.conftest import child_of  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 
@@ -275,27 +278,11 @@ def test_killed_while_writing(database: Database, source: Path, tmp_path: Path) 
     folder = tmp_path / "new"
     folder.mkdir()
     dest = folder / "back.db"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(dest)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdin and child.stdout
-    try:
-        given = {k: v for k, v in vars(database.target).items() if v is not None}
-        child.stdin.write(repr(given) + "\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "writing\n"
+    with child_of(database, CHILD, str(dest), says="writing") as child:
         with pytest.raises(MigrationError, match="Another run is writing"):
             back(database, dest)
         child.send_signal(signal.SIGKILL)
         child.wait()
-    finally:
-        child.kill()
-        child.stdin.close()
-        child.stdout.close()
     assert not dest.exists()
     assert back(database, dest).verified
     assert os.listdir(folder) == ["back.db"]
@@ -415,34 +402,8 @@ def test_as_a_play_uses_it(database: Database, source: Path, tmp_path: Path) -> 
         {"ansible.builtin.assert": {"that": "not result.changed and result.verified"}},
         {"golive.webstack.sqlite_postgres_verify": verification},
     ]
-    book = [
-        {
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": False,
-            "vars": {"ansible_python_interpreter": sys.executable},
-            "tasks": tasks,
-        }
-    ]
-    (folder / "play.json").write_text(json.dumps(book))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,"),
-            *("-v", "--diff", str(folder / "play.json")),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": str(Path(__file__).resolve().parents[2] / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    code, output = run_play(folder, tasks, "-v", "--diff")
+    assert code == 0, output
     assert "+CREATE TABLE users" in output
     assert database.target.password not in output
     assert stat.S_IMODE(dest.stat().st_mode) == 0o640

@@ -22,6 +22,10 @@ MODULES = [
     "postgres_to_sqlite",
     "host_secrets",
     "release_archive",
+    "app_release",
+    "app_release_info",
+    "app_release_lock",
+    "app_release_source",
 ]
 PACKAGE = "ansible_collections.golive.webstack.plugins.modules"
 
@@ -48,8 +52,12 @@ def documented(name: str) -> dict[str, Any]:
     module = importlib.import_module(f"{PACKAGE}.{name}")
     text = yaml.safe_load(module.DOCUMENTATION)
     options: dict[str, Any] = dict(text["options"])
-    if "golive.webstack.postgres" in text.get("extends_documentation_fragment", []):
-        options |= yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    for fragment in text.get("extends_documentation_fragment", []):
+        if fragment.startswith("golive.webstack.postgres"):
+            part = fragment.partition("golive.webstack.postgres")[2].lstrip(".").upper()
+            found = getattr(ModuleDocFragment, part or "DOCUMENTATION")
+            # What the module says itself wins.
+            options = yaml.safe_load(found)["options"] | options
     return options
 
 

@@ -4,47 +4,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.playing import run_play
 
 
 def play(folder: Path, tasks: list[dict[str, Any]], *options: str) -> tuple[int, str]:
-    book = [
-        {
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": False,
-            "vars": {"ansible_python_interpreter": sys.executable},
-            "tasks": tasks,
-        }
-    ]
-    (folder / "play.json").write_text(json.dumps(book))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,"),
-            *("-vvv", str(folder / "play.json"), *options),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-    )
-    return done.returncode, done.stdout + done.stderr
+    return run_play(folder, tasks, "-vvv", *options)
 
 
 def check(expression: str) -> dict[str, Any]:

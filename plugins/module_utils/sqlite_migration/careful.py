@@ -293,48 +293,26 @@ def examine(
     return list(found.values()), refused
 
 
-class Quarantine:
-    """Rows for golive_webstack.quarantine, kept in a file until the record has a number."""
+class _Spool:
+    """Lines of COPY text, kept in a file until the record has a number."""
 
-    def __init__(self, schema: str) -> None:
-        self._schema = schema
+    def __init__(self, table: str, columns: str) -> None:
+        self._table = table
+        self._columns = columns
         self._file: Any = tempfile.SpooledTemporaryFile(max_size=1 << 20)
-        self.rows = 0
 
-    def clear(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-        self.rows = 0
-
-    def position(self) -> int:
+    def tell(self) -> int:
         return int(self._file.tell())
 
     def back_to(self, position: int) -> None:
         self._file.seek(position)
         self._file.truncate()
 
-    def add(
-        self, table: str, column: str, label: dict[str, Any], raw: Any, reason: str, whole: bool
-    ) -> None:
-        classes = {int: "integer", float: "real", bytearray: "text", bytes: "blob"}
-        original = "\\N" if raw is None else "\\\\x" + original_bytes(raw).hex()
-        fields = [
-            escape(self._schema),
-            escape(table),
-            escape(column),
-            escape(json.dumps(label)),
-            classes.get(type(raw), "null"),
-            original,
-            escape(reason),
-            "t" if whole else "f",
-        ]
+    def add(self, fields: list[str]) -> None:
         self._file.write(("\t".join(fields) + "\n").encode())
-        self.rows += 1
 
     def store(self, connection: Any, migration_id: int) -> None:
-        if not self._file.tell():
-            return
-        end = self._file.tell()
+        end = self.tell()
         self._file.seek(0)
         mark = f"{migration_id}\t".encode()
 
@@ -342,14 +320,62 @@ class Quarantine:
             while self._file.tell() < end:
                 yield mark + self._file.readline()
 
-        stream = _Lines(lines())
         with connection.cursor() as cursor:
             cursor.copy_expert(
-                f"COPY {pg.QUARANTINE_TABLE} (migration_id, schema_name, table_name, column_name, "
-                "row_key, storage_class, original, reason, whole_row) FROM STDIN "
+                f"COPY {self._table} (migration_id, {self._columns}) FROM STDIN "
                 "(FORMAT text, ENCODING 'UTF8')",
-                stream,
+                _Lines(lines()),
             )
+
+
+class Quarantine:
+    """Rows for golive_webstack.quarantine, and the list of the values that became NULL."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+        place = "schema_name, table_name, column_name, row_key, storage_class"
+        self._kept = _Spool(pg.QUARANTINE_TABLE, f"{place}, original, reason, whole_row")
+        self._nulled = _Spool(pg.NULLED_TABLE, f"{place}, reason")
+
+    def clear(self) -> None:
+        self.back_to((0, 0))
+
+    def position(self) -> tuple[int, int]:
+        return self._kept.tell(), self._nulled.tell()
+
+    def back_to(self, position: tuple[int, int]) -> None:
+        self._kept.back_to(position[0])
+        self._nulled.back_to(position[1])
+
+    def _place(self, table: str, column: str, label: dict[str, Any], raw: Any) -> list[str]:
+        classes = {int: "integer", float: "real", bytearray: "text", bytes: "blob"}
+        return [
+            escape(self._schema),
+            escape(table),
+            escape(column),
+            escape(json.dumps(label)),
+            classes.get(type(raw), "null"),
+        ]
+
+    def add(
+        self, table: str, column: str, label: dict[str, Any], raw: Any, reason: str, whole: bool
+    ) -> None:
+        original = "\\N" if raw is None else "\\\\x" + original_bytes(raw).hex()
+        place = self._place(table, column, label, raw)
+        self._kept.add([*place, original, escape(reason), "t" if whole else "f"])
+
+    def add_nulled(
+        self, table: str, column: str, label: dict[str, Any], raw: Any, reason: str
+    ) -> None:
+        self._nulled.add([*self._place(table, column, label, raw), escape(reason)])
+
+    def store(self, connection: Any, migration_id: int) -> None:
+        if self._kept.tell():
+            pg.create_quarantine_table(connection)
+            self._kept.store(connection, migration_id)
+        if self._nulled.tell():
+            pg.create_nulled_table(connection)
+            self._nulled.store(connection, migration_id)
 
 
 class _Lines:
@@ -421,7 +447,9 @@ class CarefulRows:
             if key not in self.moved:
                 self.moved[key] = Finding(table, column.name, reason, policy, action)
             self.moved[key].add(named)
-            if policy == "quarantine" and not whole:
+            if policy == "null":
+                self._quarantine.add_nulled(table, column.name, named, raw, reason)
+            elif not whole:
                 self._quarantine.add(table, column.name, named, raw, reason, False)
         if whole:
             reasons = {column.name: reason for column, _raw, reason in bad}

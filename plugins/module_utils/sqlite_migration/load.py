@@ -28,7 +28,8 @@ from .careful import (
 )
 from .errors import MigrationError
 from .expressions import quote_identifier
-from .pack import Packer, PackStream, can_pack, sample_rows
+from .pack import BinaryStream, Packer, PackStream, can_pack, sample_rows
+from .parallel import ParallelStream, Workers, wanted
 from .plan import Plan, PlannedColumn, PlannedTable, Statement
 from .planning import make_plan, make_room
 from .progress import Progress
@@ -156,9 +157,17 @@ def _migrate_connected(connection: Any, request: Request, outcome: Outcome) -> N
     _check_disks(connection, request)
     started_at = pg.one(connection, "SELECT clock_timestamp()")
     overlap = not request.check_mode
-    with SourceDatabase(request.source, request.integrity, overlap) as source:
-        run = _Run(connection, source, request, outcome, progress, room)
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(Workers(wanted(request.source) if overlap else 0))
+        source = stack.enter_context(SourceDatabase(request.source, request.integrity, overlap))
+        # Before the source is closed, so that it is the last to hold locks.
+        stack.callback(workers.end)
+        run = _Run(connection, source, request, outcome, progress, room, workers)
         fingerprint = source.fingerprint()
+        renewed = source.renewed
+        workers.join(source)
+        if source.renewed != renewed:
+            fingerprint = None
         if request.check_mode:
             run.check()
             connection.rollback()
@@ -195,7 +204,8 @@ def _check_disks(connection: Any, request: Request) -> None:
 
 def _plan_only(request: Request, outcome: Outcome) -> None:
     with SourceDatabase(request.source, request.integrity) as source:
-        _Run(None, source, request, outcome, Progress(request.progress_file), []).check()
+        progress = Progress(request.progress_file)
+        _Run(None, source, request, outcome, progress, [], Workers(0)).check()
 
 
 def _set_left_out(outcome: Outcome, left: list[LeftOut]) -> None:
@@ -253,7 +263,7 @@ def _compare_source(request: Request, record: dict[str, Any], outcome: Outcome) 
     outcome.warnings.append(text)
 
 
-Stream = Union[PackStream, TextStream]
+Stream = Union[BinaryStream, TextStream]
 
 
 class _Run:
@@ -267,6 +277,7 @@ class _Run:
         outcome: Outcome,
         progress: Progress,
         room: list[Statement],
+        workers: Workers,
     ) -> None:
         self.connection = connection
         self.source = source
@@ -274,6 +285,7 @@ class _Run:
         self.outcome = outcome
         self.progress = progress
         self.room = room
+        self.workers = workers
         self.quarantine = Quarantine(request.schema)
         self.moved: list[Finding] = []
         self.gone: dict[str, int] = {}
@@ -329,10 +341,14 @@ class _Run:
 
     def load(self) -> tuple[list[dict[str, Any]], Fingerprint | None]:
         overrides: dict[str, str] = {}
+        unproved: list[str] | None = None
         while True:
             pg.execute(self.connection, "SAVEPOINT load")
             try:
                 self._make_plan(overrides)
+                if unproved is None:
+                    unproved = self._unproved(self.plan.left_out)
+                    self.source.start_checks(unproved)
                 results = self._load_tables()
                 break
             except _NeedsText as needed:
@@ -342,14 +358,25 @@ class _Run:
                 self.moved.clear()
                 self.gone.clear()
                 self.outcome.bytes = 0
-        self.source.start_checks()
+        self.workers.end()
         left = self._finish_tables()
         self.progress.phase("count")
         self._prove_counts(results)
         fingerprint = self.source.finish_checks()
+        refused = [name for name in self._unproved(left) if name not in unproved]
+        if refused:
+            self.source.check_foreign_keys([t.name for t in self.plan.tables], refused)
         _set_left_out(self.outcome, left)
         self._tell_moved()
         return results, fingerprint
+
+    def _unproved(self, left: list[LeftOut]) -> list[str]:
+        """Tables with a foreign key that PostgreSQL's own constraint doesn't prove."""
+        tables = [table.name for table in self.plan.tables]
+        if self.plan.mode != "create":
+            return tables
+        labels = [item.name for item in left if item.kind == "foreign key"]
+        return [name for name in tables if any(x.startswith(f"{name}(") for x in labels)]
 
     def _load_tables(self) -> list[dict[str, Any]]:
         connection, plan = self.connection, self.plan
@@ -462,7 +489,9 @@ class _Run:
         if table.create:
             pg.execute(self.connection, table.create)
 
-    def _fast_stream(self, table: PlannedTable, columns: list[PlannedColumn]) -> PackStream | None:
+    def _fast_stream(
+        self, table: PlannedTable, columns: list[PlannedColumn]
+    ) -> BinaryStream | None:
         if not columns or not all(can_pack(column.target) for column in columns):
             return None
         connection = self.source.connection
@@ -471,7 +500,9 @@ class _Run:
         try:
             sample = sample_rows(connection, table.name, columns)
             packer = Packer(table.name, columns, sample)
-            return PackStream(connection.execute(packer.select), packer, self.progress.rows)
+            tick = self.progress.rows
+            parallel = self.workers.stream(self.source, table, packer, sample, tick)
+            return parallel or PackStream(connection.execute(packer.select), packer, tick)
         except sqlite3.Error as error:
             if "integer overflow" in str(error):
                 # The first row fails the statement's own check of storage classes.
@@ -517,6 +548,8 @@ class _Run:
             return failure
         finally:
             self.source.connection.text_factory = str
+            if isinstance(stream, ParallelStream):
+                stream.close()
 
     def _raise_outage(self, failure: Exception) -> None:
         import psycopg2
@@ -711,7 +744,5 @@ def _record(
             "backup_copy": outcome.backup_copy or None,
         },
     )
-    if run.quarantine.rows:
-        pg.create_quarantine_table(connection)
-        run.quarantine.store(connection, number)
+    run.quarantine.store(connection, number)
     outcome.record = pg.read_record(connection, request.schema)

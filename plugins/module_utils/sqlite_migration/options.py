@@ -1,15 +1,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that both modules share; a copy of the doc fragment in code."""
+"""What the three modules share: options, as the doc fragment has them, and the way to end."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from .errors import MigrationError
 from .target import Target
 
+Spec = dict[str, dict[str, Any]]
+T = TypeVar("T")
 
-def connection_argument_spec() -> dict[str, dict[str, Any]]:
+
+def _shared_argument_spec() -> Spec:
     return {
         "login_host": {"type": "str", "default": ""},
         "login_port": {"type": "int", "default": 5432},
@@ -23,16 +28,17 @@ def connection_argument_spec() -> dict[str, dict[str, Any]]:
             "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
         },
         "ca_cert": {"type": "path"},
-        "src": {"type": "path", "required": True},
         "schema": {"type": "str", "default": "public"},
         "include": {"type": "list", "elements": "str", "default": []},
         "exclude": {"type": "list", "elements": "str", "default": []},
+        "progress_file": {"type": "path", "default": ""},
     }
 
 
-def migration_argument_spec() -> dict[str, dict[str, Any]]:
-    """What only sqlite_to_postgres has."""
-    return {
+def migration_argument_spec() -> Spec:
+    """All of sqlite_to_postgres."""
+    return _shared_argument_spec() | {
+        "src": {"type": "path", "required": True},
         "source_changed": {"type": "str", "default": "fail", "choices": ["fail", "ignore"]},
         "schema_mode": {"type": "str", "default": "create", "choices": ["create", "existing"]},
         "type_overrides": {"type": "dict", "default": {}},
@@ -46,35 +52,31 @@ def migration_argument_spec() -> dict[str, dict[str, Any]]:
         "replace": {"type": "list", "elements": "str", "default": []},
         "integrity": {"type": "str", "default": "full", "choices": ["full", "quick"]},
         "backup_copy": {"type": "path", "default": ""},
-        "progress_file": {"type": "path", "default": ""},
     }
 
 
-def verification_argument_spec() -> dict[str, dict[str, Any]]:
-    """What only sqlite_postgres_verify has."""
-    return {
+def verification_argument_spec() -> Spec:
+    """All of sqlite_postgres_verify."""
+    return _shared_argument_spec() | {
+        "src": {"type": "path", "required": True},
         "depth": {"type": "str", "default": "counts", "choices": ["counts", "checksums", "full"]},
         "record": {"type": "bool", "default": False},
         "again": {"type": "bool", "default": False},
         "limit": {"type": "int", "default": 100},
         "evidence_file": {"type": "path", "default": ""},
-        "progress_file": {"type": "path", "default": ""},
     }
 
 
-def way_back_argument_spec() -> dict[str, dict[str, Any]]:
+def way_back_argument_spec() -> Spec:
     """All of postgres_to_sqlite, which has a destination instead of a source."""
-    spec = connection_argument_spec()
-    del spec["src"]
-    return spec | {
+    return _shared_argument_spec() | {
         "dest": {"type": "path", "required": True},
         "schema_from": {"type": "path", "default": ""},
         "replace": {"type": "bool", "default": False},
-        "progress_file": {"type": "path", "default": ""},
     }
 
 
-def target_from(params: dict[str, Any]) -> Target:
+def _target_from(params: dict[str, Any]) -> Target:
     return Target(
         host=params["login_host"],
         port=params["login_port"],
@@ -85,3 +87,27 @@ def target_from(params: dict[str, Any]) -> Target:
         ssl_mode=params["ssl_mode"],
         ca_cert=params["ca_cert"],
     )
+
+
+def shared_fields(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Those fields of a request that every module has."""
+    names = ("schema", "include", "exclude", "progress_file")
+    return {
+        "target": _target_from(params),
+        "check_mode": check_mode,
+        **{name: params[name] for name in names},
+    }
+
+
+def or_fail(module: Any, work: Callable[[], T]) -> T:
+    """What `work` returns; the module fails with its MigrationError."""
+    try:
+        return work()
+    except MigrationError as error:
+        module.fail_json(msg=error.message, **error.details)
+        raise
+
+
+def warn_of_left_out(module: Any, items: list[dict[str, str]]) -> None:
+    for item in items:
+        module.warn(f"Not carried over: {item['kind']} {item['name']}: {item['reason']}")

@@ -109,14 +109,37 @@ def _joined(encoders: list[Encode]) -> Encode:
     return lambda values: b"".join([e(v) for e, v in zip(encoders, values)])
 
 
+class _Days(dict[bytes, int]):
+    """Microseconds since 2000 of 'YYYY-MM-DD '."""
+
+    def __missing__(self, text: bytes) -> int:
+        # As a whole timestamp, so that it is checked as one.
+        micros = timestamp_micros(text.decode("ascii", "replace") + "00:00") - _EPOCH
+        if len(self) >= _CACHE:
+            self.clear()
+        self[text] = micros
+        return micros
+
+
+_CLOCK = {
+    b"%02d:%02d:" % (hour, minute): (hour * 60 + minute) * 60_000_000
+    for hour in range(24)
+    for minute in range(60)
+}
+
+
 class _Minutes(dict[bytes, int]):
     """Microseconds since 2000 of 'YYYY-MM-DD HH:MM:'."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._days = _Days()
+
     def __missing__(self, text: bytes) -> int:
-        if len(text) != 17 or text[16] != 58:
+        # What has another form is parsed as a whole; a plus here would begin an offset.
+        if len(text) != 17 or text[10] not in b" T":
             raise KeyError
-        # Without the last colon it is a whole timestamp, and is checked as one.
-        micros = timestamp_micros(text[:16].decode("ascii", "replace")) - _EPOCH
+        micros = self._days[text[:11]] + _CLOCK[text[11:]]
         if len(self) >= _CACHE:
             self.clear()
         self[text] = micros
@@ -382,6 +405,7 @@ class Packer:
                 f" WHERE CASE WHEN {' OR '.join(self._checks)} "
                 f"THEN abs(-9223372036854775807 - ({some} IS {some})) ELSE 1 END"
             )
+        self.has_where = bool(self._checks)
         self.pack = self._compile(arguments, len(columns))
 
     def _compile(
@@ -620,8 +644,48 @@ def _long_length(prefix: bytes) -> Callable[[int, list[int]], bytes]:
     return length
 
 
-class PackStream:
-    """What copy_expert reads from: one block for some hundred rows.
+class BinaryStream:
+    """What copy_expert reads from: blocks of packed rows in COPY's frame."""
+
+    def __init__(
+        self, columns: list[PlannedColumn], tick: Callable[[int, int], None] | None
+    ) -> None:
+        self.columns = columns
+        self._tick = tick
+        self._begun = False
+        self._ended = False
+        self.rows = 0
+        self.bytes = 0
+        self.failure: Exception | None = None
+
+    def read(self, _size: int = -1) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return HEADER
+        if self._ended:
+            return b""
+        try:
+            block = self.block()
+        except Exception as error:
+            # psycopg2 turns this into a cancelled COPY; the cause is looked up here.
+            self.failure = error
+            raise
+        self._ended = not block
+        return block or TRAILER
+
+    def block(self) -> bytes:
+        """The next rows without the frame; nothing at the end."""
+        raise NotImplementedError
+
+    def _count(self, rows: int, size: int) -> None:
+        self.rows += rows
+        self.bytes += size
+        if self._tick is not None:
+            self._tick(rows, size)
+
+
+class PackStream(BinaryStream):
+    """From one cursor, a block for some hundred rows.
 
     A block of this size fits the socket's buffer, so that client and server work at the
     same time without a thread.
@@ -633,45 +697,33 @@ class PackStream:
         packer: Packer,
         tick: Callable[[int, int], None] | None = None,
     ) -> None:
+        super().__init__(packer.columns, tick)
         self._cursor = cursor
         self._packer = packer
-        self.columns = packer.columns
-        self._tick = tick
         self._ask = 32
-        self._waiting: list[bytes | memoryview] = [HEADER]
-        self._ended = False
-        self.rows = 0
-        self.bytes = 0
-        self.failure: Exception | None = None
+        self._waiting: list[bytes | memoryview] = []
 
-    def read(self, _size: int = -1) -> bytes:
+    def follow(self, cursor: sqlite3.Cursor) -> None:
+        """Goes on with other rows, where the first cursor is at its end."""
+        self._cursor = cursor
+
+    def block(self) -> bytes:
         if self._waiting:
             return bytes(self._waiting.pop())
-        if self._ended:
-            return b""
-        try:
-            return self._next()
-        except Exception as error:
-            # psycopg2 turns this into a cancelled COPY; the cause is looked up here.
-            self.failure = error
-            raise
+        return self._next()
 
     def _next(self) -> bytes:
         big: list[int] = []
         pieces = self._packer.pack(islice(self._cursor, self._ask), big)
         rows = len(pieces) // self._packer.width
         if not rows:
-            self._ended = True
-            return TRAILER
+            return b""
         if big:
             return self._large(pieces, rows)
         block = b"".join(pieces)
         size = len(block)
         self._ask = min(_ROWS, max(8, rows * _BLOCK // size))
-        self.rows += rows
-        self.bytes += size
-        if self._tick is not None:
-            self._tick(rows, size)
+        self._count(rows, size)
         return block
 
     def _large(self, pieces: list[bytes], rows: int) -> bytes:
@@ -691,10 +743,7 @@ class PackStream:
         blocks.append(b"".join(small))
         pieces.clear()
         self._ask = 8
-        self.rows += rows
-        self.bytes += size
-        if self._tick is not None:
-            self._tick(rows, size)
+        self._count(rows, size)
         self._waiting = [block for block in reversed(blocks) if len(block)]
         return bytes(self._waiting.pop())
 

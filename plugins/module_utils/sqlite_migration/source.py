@@ -34,6 +34,8 @@ _SHARED_SIZE = 510
 # content. Bytes 18 and 19 are the journal mode.
 _VOLATILE = ((18, 20), (24, 28), (92, 100))
 _PROBLEMS_SHOWN = 10
+_SHARE_ATTEMPTS = 5
+_LOWEST_PRIORITY = 19
 # Below this the checks take no time worth a thread.
 _LARGE = 32 << 20
 
@@ -140,7 +142,9 @@ def content_fingerprint(path: str) -> Fingerprint:
         raise _fail_os(path, error) from error
 
 
-def _fingerprint(path: str, handle: BinaryIO) -> Fingerprint:
+def _fingerprint(
+    path: str, handle: BinaryIO, stopped: Callable[[], bool] = lambda: False
+) -> Fingerprint:
     handle.seek(0)
     header = handle.read(100)
     page_size = int.from_bytes(header[16:18], "big")
@@ -161,6 +165,8 @@ def _fingerprint(path: str, handle: BinaryIO) -> Fingerprint:
         per_read = max(1, _CHUNK // page_size)
         number = 1
         while number <= pages:
+            if stopped():
+                raise MigrationError(f"The reading of {path} was stopped.")
             count = min(per_read, pages - number + 1)
             handle.seek((number - 1) * page_size)
             block = handle.read(count * page_size)
@@ -233,7 +239,7 @@ class SourceDatabase:
     """A read-only snapshot of a SQLite database; use as a context manager.
 
     `integrity` is full or quick, as SQLite's two checks are. `overlap` puts the checks of a
-    large file off, to be done by a thread while the server works.
+    large file off, to be done by a thread beside the load.
     """
 
     def __init__(self, path: str, integrity: str = "full", overlap: bool = False) -> None:
@@ -241,6 +247,7 @@ class SourceDatabase:
         self.overlap = overlap
         self._jobs: list[_Job] = []
         self._apart: sqlite3.Connection | None = None
+        self._ending = False
         self._fingerprint_later = False
         self._unchecked: list[str] = []
         self.path = os.path.abspath(path)
@@ -252,6 +259,7 @@ class SourceDatabase:
         self._handle: BinaryIO | None = None
         self._version: Any = None
         self._had: dict[str, bool] = {}
+        self.renewed = 0
 
     def __enter__(self) -> SourceDatabase:
         header = read_header(self.real_path)
@@ -371,7 +379,7 @@ class SourceDatabase:
         """Of what is in the files now, which may be newer than the snapshot."""
         assert self._handle is not None
         try:
-            return _fingerprint(self.real_path, self._handle)
+            return _fingerprint(self.real_path, self._handle, lambda: self._ending)
         except OSError as error:
             raise _fail_os(self.path, error) from error
 
@@ -391,11 +399,29 @@ class SourceDatabase:
             found = self.current_fingerprint()
             if not self.written_meanwhile():
                 return found
-            # Take a newer snapshot. Nothing has been read from the old one yet.
-            self.connection.execute("ROLLBACK")
-            self._version = self._stat() if self.immutable else self._data_version()
-            self._begin()
+            self._renew()
         return Fingerprint(None, found.size)
+
+    def _renew(self) -> None:
+        """Takes a newer snapshot. Nothing has been read from the old one yet."""
+        self.connection.execute("ROLLBACK")
+        self._version = self._stat() if self.immutable else self._data_version()
+        self._begin()
+        self.renewed += 1
+
+    def share(self, join: Callable[[], bool]) -> bool:
+        """Has others take this snapshot by `join`; False if they can't, or a writer is too busy.
+
+        Nobody has committed between the moment before our own and the one after the last of
+        theirs: then all are the same.
+        """
+        for _attempt in range(_SHARE_ATTEMPTS):
+            if not join():
+                return False
+            if not self.written_meanwhile():
+                return True
+            self._renew()
+        return False
 
     @property
     def is_large(self) -> bool:
@@ -414,7 +440,7 @@ class SourceDatabase:
             self._unchecked = tables
             return
         _raise_damage(self.path, self._find_damage(self.connection))
-        self._check_foreign_keys(self.connection, tables)
+        self.check_foreign_keys(tables)
 
     def _find_damage(self, connection: sqlite3.Connection) -> list[str]:
         pragma = "quick_check" if self.integrity == "quick" else "integrity_check"
@@ -426,34 +452,44 @@ class SourceDatabase:
         # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
         return [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
 
-    def start_checks(self) -> None:
-        """Integrity and fingerprint of a large file, while the server is busy with indexes."""
-        self._jobs = []
-        if self._unchecked:
-            self._jobs.append(_Job(self._check_apart))
-        if self._fingerprint_later:
-            self._jobs.append(_Job(self.current_fingerprint))
+    def start_checks(self, children: list[str]) -> None:
+        """Integrity and fingerprint of a large file, in what time the load leaves.
 
-    def _check_apart(self) -> None:
-        connection = self._connect(check_same_thread=False)
-        self._apart = connection
-        try:
-            _raise_damage(self.path, self._find_damage(connection))
-            self._check_foreign_keys(connection, self._unchecked)
-        finally:
-            self._apart = None
-            connection.close()
+        `children` are the tables whose foreign keys are to be checked here, as the target won't.
+        """
+        self._jobs = []
+        if self._unchecked or self._fingerprint_later:
+            self._jobs.append(_Job(lambda: self._check_apart(children)))
+
+    def _check_apart(self, children: list[str]) -> Fingerprint | None:
+        # Only what nobody else of ours needs; on Linux this is the thread's own.
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        # The fingerprint first: it reads the file in order, so that the check finds it in memory.
+        found = self.current_fingerprint() if self._fingerprint_later else None
+        if self._unchecked:
+            connection = self._connect(check_same_thread=False)
+            self._apart = connection
+            try:
+                _raise_damage(self.path, self._find_damage(connection))
+                self._check_foreign_keys(connection, self._unchecked, children)
+            finally:
+                self._apart = None
+                connection.close()
+        return found
 
     def finish_checks(self) -> Fingerprint | None:
         """What start_checks found; the fingerprint, if it was left for later."""
-        results = [job.result() for job in self._jobs]
+        found: Fingerprint | None = None
+        for job in self._jobs:
+            found = job.result()
         self._jobs = []
-        found = next((r for r in results if isinstance(r, Fingerprint)), None)
         if found is not None and self.written_meanwhile():
             return Fingerprint(None, found.size)
         return found
 
     def _end_jobs(self) -> None:
+        self._ending = True
         for job in self._jobs:
             while job.is_alive():
                 apart = self._apart
@@ -463,13 +499,16 @@ class SourceDatabase:
                 job.join(0.05)
         self._jobs = []
 
-    def check_foreign_keys(self, tables: list[str]) -> None:
-        self._check_foreign_keys(self.connection, tables)
+    def check_foreign_keys(self, tables: list[str], children: list[str] | None = None) -> None:
+        """Those between `tables`; of `children` alone, if given."""
+        self._check_foreign_keys(self.connection, tables, tables if children is None else children)
 
-    def _check_foreign_keys(self, connection: sqlite3.Connection, tables: list[str]) -> None:
+    def _check_foreign_keys(
+        self, connection: sqlite3.Connection, tables: list[str], children: list[str]
+    ) -> None:
         orphans: dict[tuple[str, str], list[Any]] = {}
         counts: dict[tuple[str, str], int] = {}
-        for table in tables:
+        for table in children:
             try:
                 cursor = connection.execute(f"PRAGMA foreign_key_check({quote_sqlite(table)})")
                 for child, rowid, parent, _number in cursor:

@@ -26,6 +26,7 @@ MINIMUM_VERSION = 140000
 RECORD_SCHEMA = "golive_webstack"
 RECORD_TABLE = "golive_webstack.migration"
 QUARANTINE_TABLE = "golive_webstack.quarantine"
+NULLED_TABLE = "golive_webstack.nulled"
 # One number for every migration of a database: two into different schemas would meet in
 # the record's table anyway.
 LOCK_KEY = 0x676F6C697665
@@ -64,6 +65,17 @@ CREATE TABLE IF NOT EXISTS golive_webstack.quarantine (
     original bytea,
     reason text NOT NULL,
     whole_row boolean NOT NULL
+)
+"""
+_CREATE_NULLED = """
+CREATE TABLE IF NOT EXISTS golive_webstack.nulled (
+    migration_id bigint NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    row_key json NOT NULL,
+    storage_class text NOT NULL,
+    reason text NOT NULL
 )
 """
 
@@ -393,6 +405,10 @@ def create_record_table(connection: Any) -> None:
 
 def create_quarantine_table(connection: Any) -> None:
     execute(connection, _CREATE_QUARANTINE)
+
+
+def create_nulled_table(connection: Any) -> None:
+    execute(connection, _CREATE_NULLED)
 
 
 def prepare_for_indexes(connection: Any, target: Target) -> None:
