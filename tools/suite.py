@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.collections import unpack_collections
-from tools.common import CACHE, LABEL, ROOT, ToolError, complain, exclusive, note, say, tail
+from tools.common import (
+    CACHE,
+    LABEL,
+    ROOT,
+    ToolError,
+    apt_install,
+    complain,
+    exclusive,
+    note,
+    say,
+    tail,
+)
 from tools.demo import NAME as DEMO_NAME
 from tools.engine import Docker, docker_engine, proxy_options, stop_if_ours
 from tools.image import (
@@ -293,6 +305,9 @@ def integration(run: Run) -> None:
 
 
 def scenario(run: Run) -> None:
+    browser_tests = (MOLECULE / run.name / "tests" / "test_browser.py").exists()
+    if browser_tests and shutil.which("chromium") is None and shutil.which("apt-get"):
+        apt_install(["chromium"], "The tests in a real browser")
     env = environment(run.context.venv)
     env.update(NO_COLOR="1", PY_COLORS="0", ANSIBLE_FORCE_COLOR="0", COLUMNS="160")
     for name in ("FORCE_COLOR", "ANSIBLE_CONFIG"):

@@ -224,19 +224,91 @@ APP = {
 }
 
 
+def app_unit(made: Any, which: str = "slot") -> str:
+    """The unit of one of the application's servers."""
+    given = f"template_vars={{'__gunicorn_app_instance': __gunicorn_app_instance_of_{which}}}"
+    return str(
+        made.expression(f"lookup('ansible.builtin.template', 'instance.service.j2', {given})")
+    )
+
+
+@pytest.mark.parametrize(("which", "slot"), [("slot", "%i"), ("gate", "%i"), ("canary", "canary")])
 @pytest.mark.parametrize("value", AWKWARD)
-def test_the_unit_keeps_the_wsgi_name(role: Any, value: str) -> None:
+def test_the_unit_keeps_the_wsgi_name(role: Any, value: str, which: str, slot: str) -> None:
     wsgi = f"app:create_app({value!r})"
-    text = role("gunicorn_app", **{**APP, "gunicorn_app_wsgi": wsgi}).file("app.service.j2")
-    command = dict(section(text, "Service"))["ExecStart"]
-    assert as_systemd_splits(command) == [
-        "/srv/shop-1/current/.venv/bin/gunicorn", "--config", "/etc/shop-1/gunicorn.conf.py", wsgi,
-    ]  # fmt: skip
+    text = app_unit(role("gunicorn_app", **{**APP, "gunicorn_app_wsgi": wsgi}), which)
+    told = dict(section(text, "Service"))
+    server, config = f"/srv/shop-1/slots/{slot}/.venv/bin/gunicorn", f"/etc/shop-1/slots/{slot}"
+    words = as_systemd_splits(told["ExecStart"].replace("%i", "SLOT"))
+    wanted = [server, "--config", f"{config}/gunicorn.conf.py", wsgi.replace("%i", "SLOT")]
+    assert words == [word.replace("%i", "SLOT") for word in wanted]
+    assert told["NonBlocking"] == "yes"
+
+
+def test_another_server_is_a_command_of_the_release(role: Any) -> None:
+    command = "uvicorn app:app --fd 3 --header 'X:100%'"
+    made = role("gunicorn_app", **APP, gunicorn_app_command=command)
+    told = dict(section(app_unit(made), "Service"))
+    assert told["ExecStart"] == (
+        "/srv/shop-1/slots/%i/.venv/bin/uvicorn app:app --fd 3 --header 'X:100%%'"
+    )
+    assert told["Type"] == "exec"
+    assert made.expression("__gunicorn_app_recipe.needs") == "uvicorn"
+    assert made.expression("__gunicorn_app_gated") is False
+
+
+def test_limits_and_credentials_stand_in_the_unit(role: Any) -> None:
+    made = role(
+        "gunicorn_app",
+        **APP,
+        gunicorn_app_cpu_quota="150%",
+        gunicorn_app_memory_max="1G",
+        gunicorn_app_memory_low="200M",
+        gunicorn_app_credentials={"b.key": "x", "a": "y"},
+        gunicorn_app_unit_settings={"MemoryMax": "2G"},
+    )
+    told = section(app_unit(made), "Service")
+    assert {("CPUQuota", "150%"), ("MemoryMax", "2G"), ("MemoryLow", "200M")} <= set(told)
+    assert [value for name, value in told if name == "LoadCredential"] == [
+        "a:/etc/shop-1/credentials/a",
+        "b.key:/etc/shop-1/credentials/b.key",
+    ]
+
+
+@pytest.mark.parametrize(("version", "steps"), [("252.39-1~deb12u2", False), ("257.9-1", True)])
+def test_the_back_off_grows_where_systemd_can(role: Any, version: str, steps: bool) -> None:
+    made = role("gunicorn_app", **APP)
+    made.variables["ansible_facts"] = {
+        **made.variables["ansible_facts"],
+        "packages": {"systemd": [{"version": version}]},
+    }
+    assert ("RestartSteps" in dict(section(app_unit(made), "Service"))) == steps
+
+
+def celery_unit(made: Any, which: str) -> str:
+    given = f"template_vars={{'__gunicorn_app_celery_unit': __gunicorn_app_celery_{which}}}"
+    return str(made.expression(f"lookup('ansible.builtin.template', 'celery.service.j2', {given})"))
+
+
+def test_celery_runs_in_the_same_sandbox(role: Any) -> None:
+    given = {"app": "shop.celery", "queues": ["mail", "slow"], "arguments": "-O fair"}
+    made = role("gunicorn_app", **APP, gunicorn_app_celery=given)
+    told = section(celery_unit(made, "worker"), "Service")
+    assert dict(told)["ExecStart"] == (
+        "/srv/shop-1/slots/live/.venv/bin/celery --app shop.celery worker --hostname "
+        "shop-1-%i@%%h --concurrency 4 --queues mail,slow --loglevel INFO -O fair"
+    )
+    web = section(app_unit(made), "Service")
+    sandbox = {one for one in web if one[0].startswith(("Protect", "Private", "Restrict"))}
+    assert sandbox - set(told) <= {("Restart", "on-failure"), ("RestartSec", "1")}
+    names = [name for name, _ in told]
+    assert len(set(names)) == len(names) - 1  # SystemCallFilter, twice
+    assert "beat --schedule" in dict(section(celery_unit(made, "beat"), "Service"))["ExecStart"]
 
 
 def test_the_units_settings_and_those_of_the_user(role: Any) -> None:
     given = {"MemoryMax": "300M", "ProtectHome": False, "ReadWritePaths": ["/a", "/b"]}
-    text = role("gunicorn_app", **APP, gunicorn_app_unit_settings=given).file("app.service.j2")
+    text = app_unit(role("gunicorn_app", **APP, gunicorn_app_unit_settings=given))
     told = section(text, "Service")
     names = [name for name, _ in told]
     assert [value for name, value in told if name == "ReadWritePaths"] == ["/a", "/b"]
@@ -308,16 +380,14 @@ def blocks(text: str) -> str:
     return "\n".join(lines)
 
 
-def nginx(role: Any, site: dict[str, Any], **more: Any) -> tuple[str, str]:
-    files = role("nginx", nginx_sites=[site], **more).expression("__nginx_files")
-    assert [file["path"] for file in files] == [
-        "/etc/nginx/nginx.conf",
-        f"/etc/nginx/sites-enabled/{site['name']}.conf",
-    ]
-    assert all("%s" in file["validate"] for file in files)
-    for file in files:
-        shlex.split(file["validate"])
-    return blocks(files[0]["content"]), blocks(files[1]["content"])
+def nginx(role: Any, site: dict[str, Any], version: str = "1.22.1", **more: Any) -> tuple[str, str]:
+    made = role("nginx", nginx_sites=[site], **more)
+    made.variables["__nginx_asked"] = {"stdout": f"nginx version: nginx/{version}"}
+    files = {file["path"]: file["content"] for file in made.expression("__nginx_files")}
+    return (
+        blocks(files["/etc/nginx/nginx.conf"]),
+        blocks(files[f"/etc/nginx/sites-enabled/{site['name']}.conf"]),
+    )
 
 
 PLAIN = {"name": "shop-1.main", "upstream": ["unix:/run/shop.sock"]}
@@ -339,7 +409,9 @@ def test_a_site_with_ipv6(role: Any) -> None:
     made = role("nginx", nginx_sites=[PLAIN])
     facts = {**made.variables["ansible_facts"], "default_ipv6": {"address": "2001:db8::1"}}
     made.variables["ansible_facts"] = facts
-    assert "listen [::]:80 default_server;" in made.expression("__nginx_files")[1]["content"]
+    files = {file["path"]: file["content"] for file in made.expression("__nginx_files")}
+    site = files["/etc/nginx/sites-enabled/shop-1.main.conf"]
+    assert "listen [::]:80 default_server;" in site
 
 
 def test_a_site_with_tls_and_names(role: Any) -> None:
@@ -350,14 +422,27 @@ def test_a_site_with_tls_and_names(role: Any) -> None:
         "tls_certificate_key": "/etc/ssl/shop.key",
         "tls_port": 8443,
     }
-    _, text = nginx(role, site)
+    main, text = nginx(role, site)
     assert "listen 80;" in text
-    assert re.search(r"listen 8443 ssl( http2)?;", text)
+    assert "listen 8443 ssl http2;" in text
+    assert "http2 on;" not in text
+    newer = nginx(role, site, "1.26.3")[1]
+    assert "listen 8443 ssl;" in newer
+    assert newer.count("http2 on;") == 1
+    # Host names that no site has are refused on both ports, by TLS where nginx can.
+    assert re.search(r"listen 80 default_server;\s+server_name _;.*?return 444;", main, re.S)
+    refusing = r"listen 8443 ssl http2 default_server;.*?ssl_reject_handshake on;"
+    assert re.search(refusing, main, re.S)
+    assert "ssl_reject_handshake" not in nginx(role, site, "1.18.0")[0]
+    assert "return 444" not in nginx(role, site, nginx_unknown_hosts="first")[0]
+    assert "return 444" not in nginx(role, site, nginx_remove_default_site=False)[0]
     assert text.count("server_name shop.example *.shop.example;") == 2
     assert "return 308 https://$host:8443$request_uri;" in text
     assert "ssl_certificate /etc/ssl/shop.pem;" in text
-    assert "Strict-Transport-Security" in text
+    assert "Strict-Transport-Security" not in text
     assert "default_server" not in text
+    told = nginx(role, {**site, "hsts_max_age": 300, "hsts_subdomains": True})[1]
+    assert 'Strict-Transport-Security "max-age=300; includeSubDomains" always;' in told
 
 
 def test_a_site_with_many_upstreams_and_everything_else(role: Any) -> None:
@@ -387,12 +472,168 @@ def test_a_site_with_many_upstreams_and_everything_else(role: Any) -> None:
     assert "limit_req zone=shop_1_main_3;" in text
     assert "socket.io" not in text
     assert "location = " not in text
+    assert "listen 80 default_server" not in main
     assert text.index("allow 127.0.0.1;") < text.index("deny all;")
     assert "alias /srv/static/;" in text
     assert "expires 1d;" in text
     assert """''      "default-src 'self'; img-src 'self' data:";""" in text
     assert "192.0.2.1 0;" in main
     assert "set_real_ip_from 10.1.0.0/16;" in main
+
+
+def nginx_checks(role: Any, **arguments: Any) -> str:
+    made = role("nginx", **arguments)
+    found = made.expression("__nginx_checks | rejectattr('that') | map(attribute='message') | list")
+    return "\n".join(found)
+
+
+def test_nginx_sites_that_go_together(role: Any) -> None:
+    sites = [
+        {**PLAIN, "server_names": ["a.example", "*.a.example"]},
+        {**PLAIN, "name": "two", "server_names": ["b.example"], "tls": "self_signed"},
+        {**PLAIN, "name": "three", "server_names": ["a.example"], "port": 81, "tls": "none"},
+        {"name": "four", "upstream": ["a:1", "b:1"], "drained": ["b:1"], "port": 82},
+    ]
+    assert nginx_checks(role, nginx_sites=sites) == ""
+    assert nginx_checks(role) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([{**PLAIN, "name": "Shop"}], "one of Shop does not"),
+        (
+            [{"name": "a-b"}, {"name": "a.b", "port": 81}],
+            "a-b and a.b both have the short name a_b",
+        ),
+        (
+            [
+                {"name": "a", "server_names": ["x.example"]},
+                {"name": "b", "server_names": ["y.example", "X.example"]},
+            ],
+            "a and b both have the host name x.example on port 80",
+        ),
+        (
+            [
+                {"name": "a", "server_names": ["x.example"], "tls": "self_signed"},
+                {"name": "b", "server_names": ["x.example"], "tls": "self_signed", "port": 81},
+            ],
+            "the host name x.example on port 443",
+        ),
+        (
+            [{"name": "a"}, {"name": "b"}],
+            "only one site of a port may be without server_names; a, b",
+        ),
+        ([{"name": "a", "upstream": ["/run/x"]}], "unix:/path or address:port"),
+        ([{"name": "a", "drained": ["127.0.0.1:9"]}], "a has no upstream 127.0.0.1:9"),
+        ([{"name": "a", "drained": ["unix:/run/shop.sock"]}], "a would have no upstream left"),
+        ([{"name": "a", "tls_certificate": "/x"}], "go together"),
+        ([{"name": "a", "tls": "given"}], "tls: given needs tls_certificate"),
+        ([{"name": "a", "tls": "content"}], "an entry of nginx_certificates"),
+        ([{"name": "a", "tls": "acme"}], "tls: acme needs server_names"),
+        ([{"name": "a", "tls": "acme", "server_names": ["*.x.example"]}], "none of them with a *"),
+        ([{"name": "a", "canary": {"percent": 101}}], "percent is 0 to 100"),
+        ([{"name": "a", "canary": {"percent": -1}}], "percent is 0 to 100"),
+        ([{"name": "a", "canary": {"sticky": "cookie:a b"}}], "cookie:NAME, header:NAME"),
+        ([{"name": "a", "canary": {"upstream": ["x"]}}], "unix:/path or address:port"),
+        ([{"name": "a", "release": "a;b"}], "release takes letters"),
+        ([{"name": "a", "release": "r1", "canary": {"release": "r1"}}], "is another than"),
+        ([{"name": "a", "snippets": [{"name": "../x", "content": ""}]}], "snippets: a name takes"),
+    ],
+)
+def test_nginx_sites_that_cannot_work_are_told(
+    role: Any, wrong: list[dict[str, Any]], said: str
+) -> None:
+    assert said in nginx_checks(role, nginx_sites=[{**PLAIN, **site} for site in wrong])
+
+
+def test_certificates_are_made_again_before_they_are_warned_of(role: Any) -> None:
+    sites = [{**PLAIN, "tls": "self_signed"}]
+    assert nginx_checks(role, nginx_sites=sites, nginx_self_signed_days=66) == ""
+    for more in ({"nginx_self_signed_days": 60}, {"nginx_certificate_warn_days": 30}):
+        assert "is too short" in nginx_checks(role, nginx_sites=sites, **more)
+    assert nginx_checks(role, nginx_sites=[PLAIN], nginx_self_signed_days=5) == ""
+
+
+def test_a_site_of_which_a_share_of_the_visitors_gets_a_canary(role: Any) -> None:
+    canary = {"upstream": ["unix:/run/new.sock"], "percent": 12.5, "release": "r2"}
+    site = {**PLAIN, "canary": canary, "cache": [{"path": "/x", "bypass_cookies": []}]}
+    _, text = nginx(role, site)
+    assert re.search(r"split_clients \$shop_1_main_visitor .*?12.5% r2;\s+\* stable;", text, re.S)
+    assert "server unix:/run/shop.sock max_fails=3 fail_timeout=5s backup;" in text
+    assert "proxy_pass http://shop_1_main;" not in text
+    assert text.count("proxy_pass http://$shop_1_main_target;") == 3
+    assert "proxy_pass http://$shop_1_main_sticky_target;" in text
+    assert 'proxy_cache_key "$scheme$host$request_uri $golive_release";' in text
+    for off in ({**canary, "percent": 0}, {**canary, "upstream": []}):
+        _, text = nginx(role, {**PLAIN, "canary": off})
+        assert "canary" not in text and "visitor" not in text and "/run/new.sock" not in text
+    _, text = nginx(role, {**PLAIN, "canary": {**canary, "percent": 100}})
+    assert "split_clients" not in text
+    _, text = nginx(role, {**PLAIN, "canary": {**canary, "sticky": "header:X-User-Id"}})
+    assert "map $http_x_user_id $shop_1_main_visitor" in text
+    _, text = nginx(role, {**PLAIN, "canary": {**canary, "sticky": "cookie:a-b"}})
+    assert "Set-Cookie" not in text and r"a\-b=(?<shop_1_main_cookie>" in text
+
+
+def test_a_drained_upstream_is_down_everywhere(role: Any) -> None:
+    site = {"name": "a", "upstream": ["x:1", "y:1"], "drained": ["y:1", "z:1"]}
+    site["canary"] = {"upstream": ["z:1"], "percent": 5}
+    _, text = nginx(role, site)
+    told = re.findall(r"server (\S+) max_fails=3 fail_timeout=5s( backup)?( down)?;", text)
+    assert told == [
+        ("x:1", "", ""),
+        ("y:1", "", " down"),
+        ("x:1", "", ""),
+        ("y:1", "", " down"),
+        ("z:1", "", " down"),
+        ("x:1", " backup", ""),
+        ("y:1", " backup", " down"),
+        ("z:1", "", " down"),
+    ]
+
+
+def test_a_cached_path_keeps_its_limit(role: Any) -> None:
+    limits = [{"path": "/api/", "rate": "1r/s"}, {"path": "/api/slow/", "rate": "2r/s"}]
+    for path, zone in (("/api/stats", 1), ("/api/", 1), ("/api/slow/x", 2), ("/front", 0)):
+        site = {**PLAIN, "rate_limits": limits, "cache": [{"path": path}]}
+        main, text = nginx(role, site)
+        assert "keys_zone=golive_cache:10m" in main
+        assert text.count(f"location {path} {{") == 1
+        block = text[text.index(f"location {path} {{") :].split("}")[0]
+        assert re.findall(r"limit_req zone=shop_1_main_(\d)", block) == [str(zone)] * bool(zone)
+    assert "proxy_cache_path" not in nginx(role, PLAIN)[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        ([], ["localhost"]),
+        (["a.example", "b.example"], ["a.example"]),
+        (["*.a.example"], ["www.a.example"]),
+        ([".a.example"], ["www.a.example"]),
+        (["~^x", "mail.*"], ["mail.example"]),
+        (["~^x"], []),
+    ],
+)
+def test_a_site_is_asked_by_a_name_that_it_has(
+    role: Any, names: list[str], asked: list[str]
+) -> None:
+    made = role("nginx", nginx_sites=[{**PLAIN, "server_names": names, "tls": "self_signed"}])
+    for name, key in (("__nginx_probed", "host"), ("__nginx_inspected", "server_name")):
+        assert [one[key] for one in made.expression(name)] == asked
+
+
+@pytest.mark.parametrize(
+    ("upstream", "private"),
+    [("unix:/run/a.sock", "yes"), ("unix:/tmp/a.sock", "no"), ("unix:/var/tmp/a.sock", "no")],
+)
+def test_a_confined_nginx_sees_its_upstreams(role: Any, upstream: str, private: str) -> None:
+    text = role("nginx", nginx_sites=[{"name": "a", "upstream": [upstream]}]).file(
+        "hardening.conf.j2"
+    )
+    assert f"PrivateTmp={private}\n" in text
+    assert "ReadWritePaths=/run /var/log/nginx /var/lib/nginx -/var/cache/nginx\n" in text
 
 
 def test_the_main_file(role: Any) -> None:

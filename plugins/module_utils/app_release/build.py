@@ -37,6 +37,8 @@ from .layout import (
 )
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
+# A disk with less room than this is called full when something on it fails.
+_FULL = 8_000_000
 _FACTS = (
     "import json, platform, sys, sysconfig; "
     "print(json.dumps([sys.version, platform.machine(), sysconfig.get_config_var('SOABI'), "
@@ -165,6 +167,11 @@ def _own(path: str, uid: int) -> None:
             os.chown(f"{folder}/{name}", uid, uid, follow_symlinks=False)
 
 
+def _is_full(folder: str) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _FULL or (disk.f_files > 0 and disk.f_favail == 0)
+
+
 def _run(
     argv: Sequence[str], what: str, folder: str, variables: dict[str, str] | None = None
 ) -> str:
@@ -182,7 +189,8 @@ def _run(
         raise ReleaseError(f"{what}: {argv[0]} can't be run: {error.strerror}.") from error
     if done.returncode:
         said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-20:])
-        if re.search(r"No space left on device|os error 28|Errno 28", said):
+        # venv says nothing of the cause, so the disk is asked too.
+        if re.search(r"No space left on device|os error 28|Errno 28", said) or _is_full(folder):
             raise OSError(errno.ENOSPC, said)
         raise ReleaseError(f"{what} failed, exit code {done.returncode}:\n{said}")
     return done.stdout

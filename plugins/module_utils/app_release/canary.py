@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from . import history, systemd
 from .errors import ReleaseError
 from .layout import CANARY, Layout, point
-from .switch import Result, Settings, Switch
+from .switch import Result, Settings, Switch, remove_socket, socket_is_older
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Canary:
         return (
             self._switch.is_current(CANARY, release_id)
             and systemd.state(self.layout.unit(CANARY)).active == "active"
-            and systemd.state(self._socket).active == "active"
+            and not socket_is_older(self.layout, self._socket)
         )
 
     def present(self, release_id: str) -> Result:
@@ -55,7 +55,8 @@ class Canary:
         # What comes meanwhile waits at the canary's socket.
         if systemd.state(self.layout.unit(CANARY)).runs:
             switch.retire(CANARY)
-        systemd.systemctl("restart", self._socket)
+        if socket_is_older(self.layout, self._socket):
+            systemd.systemctl("restart", self._socket)
         switch.prepare(CANARY, release_id)
         try:
             switch.start(CANARY)
@@ -96,6 +97,7 @@ class Canary:
     def _end(self, switch: Switch) -> None:
         systemd.systemctl("stop", self._socket, may_fail=True)
         switch.retire(CANARY)
+        remove_socket(self.listen)
         switch.forget(CANARY)
         for folder, unit in self._links().items():
             link = f"{self.layout.units}/{folder}/{unit}"

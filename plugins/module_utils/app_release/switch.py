@@ -80,6 +80,22 @@ def last_words(text: str, foreign: set[int], lines: int = 30) -> str:
     return "\n".join(found[-lines:])
 
 
+def socket_is_older(layout: Layout, unit: str) -> bool:
+    """The socket is closed, or its file was changed after it was opened."""
+    since = systemd.shown(unit, "ActiveEnterTimestampMonotonic")
+    if systemd.state(unit).active != "active" or not since.isdigit():
+        return True
+    opened = time.time() - time.monotonic() + int(since) / 1e6
+    return os.stat(f"{layout.units}/{unit}").st_mtime > opened
+
+
+def remove_socket(address: str) -> None:
+    """The file that a closed unix socket leaves."""
+    if address.startswith("/"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)
+
+
 class Switch:
     def __init__(self, layout: Layout, settings: Settings) -> None:
         self.layout = layout
@@ -126,13 +142,7 @@ class Switch:
         return systemd.state(self.layout.umbrella).pid
 
     def _socket_is_older(self) -> bool:
-        """The socket's file was changed after the socket was opened."""
-        state = systemd.state(self.layout.socket)
-        since = systemd.shown(self.layout.socket, "ActiveEnterTimestampMonotonic")
-        if state.active != "active" or not since.isdigit():
-            return True
-        opened = time.time() - time.monotonic() + int(since) / 1e6
-        return os.stat(f"{self.layout.units}/{self.layout.socket}").st_mtime > opened
+        return socket_is_older(self.layout, self.layout.socket)
 
     # Steps
 
@@ -148,7 +158,7 @@ class Switch:
 
     def open_socket(self) -> None:
         """The listening socket, opened anew only where its file asks for another one."""
-        if systemd.state(self.layout.socket).active == "active" and not self._socket_is_older():
+        if not self._socket_is_older():
             return
         for unit in (*map(self.layout.unit, SLOTS), self.layout.umbrella):
             systemd.systemctl("stop", unit, may_fail=True)
@@ -366,6 +376,7 @@ class Switch:
         elif not self._legacy_pid():
             for unit in (self.layout.umbrella, self.layout.socket):
                 systemd.systemctl("stop", unit, may_fail=True)
+            remove_socket(self.settings.listen)
 
     def forget(self, slot: str) -> None:
         for path in (f"{self.layout.slots}/{slot}", self.layout.slot_etc(slot)):
