@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from visitor import Visitor
 
-pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service", "client.service")
+pytestmark = pytest.mark.units(
+    "live-dashboard.service",
+    "live-dashboard@a.service",
+    "live-dashboard@b.service",
+    "nginx.service",
+    "client.service",
+)
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 from visitor import Visitor
 
-pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service", "saboteur.service")
+pytestmark = pytest.mark.units(
+    "live-dashboard.service",
+    "live-dashboard@a.service",
+    "live-dashboard@b.service",
+    "nginx.service",
+    "saboteur.service",
+)
 
 ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "

@@ -7,7 +7,12 @@ import pytest
 from visitor import Visitor
 
 testinfra_hosts = ["docker://mh-proxy"]
-pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service")
+pytestmark = pytest.mark.units(
+    "live-dashboard.service",
+    "live-dashboard@a.service",
+    "live-dashboard@b.service",
+    "nginx.service",
+)
 
 
 def other(host, name):

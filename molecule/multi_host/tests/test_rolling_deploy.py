@@ -14,7 +14,12 @@ import pytest
 from visitor import Visitor
 
 testinfra_hosts = ["docker://mh-proxy"]
-pytestmark = pytest.mark.units("live-dashboard.service", "nginx.service")
+pytestmark = pytest.mark.units(
+    "live-dashboard.service",
+    "live-dashboard@a.service",
+    "live-dashboard@b.service",
+    "nginx.service",
+)
 
 ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SOURCE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "next"

@@ -12,7 +12,11 @@ import pytest
 from visitor import Visitor
 
 pytestmark = pytest.mark.units(
-    "live-dashboard.service", "nginx.service", "postgresql@17-main.service"
+    "live-dashboard.service",
+    "live-dashboard@a.service",
+    "live-dashboard@b.service",
+    "nginx.service",
+    "postgresql@17-main.service",
 )
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
@@ -84,12 +88,15 @@ def test_secrets_are_root_only_and_nowhere_in_the_open(host):
     assert folder.mode == 0o700
     password = host.file(f"{folder.path}/database_password")
     assert (password.mode, password.user) == (0o600, "root")
-    environment = host.file("/etc/live-dashboard/environment")
-    assert (environment.mode, environment.user) == (0o600, "root")
+    # The second is the running instance's own copy.
+    environments = ["/etc/live-dashboard/environment", "/etc/live-dashboard/slots/a/environment"]
+    for path in environments:
+        environment = host.file(path)
+        assert (environment.mode, environment.user) == (0o600, "root"), path
     value = password.content_string.strip()
     assert len(value) >= 32
     found = host.run(f"grep -rlF {value} /etc /var/log /srv /usr/local /run 2>/dev/null").stdout
-    assert set(found.split()) <= {password.path, environment.path}
+    assert set(found.split()) <= {password.path, *environments}
     journal = host.run(f"journalctl --no-pager | grep -cF {value}").stdout.strip()
     assert journal == "0"
     report = (FOLDER / "report.json").read_text()
