@@ -308,6 +308,8 @@ def scenario(run: Run) -> None:
     browser_tests = (MOLECULE / run.name / "tests" / "test_browser.py").exists()
     if browser_tests and shutil.which("chromium") is None and shutil.which("apt-get"):
         apt_install(["chromium"], "The tests in a real browser")
+    if shutil.which("ssh") is None and shutil.which("apt-get"):
+        apt_install(["openssh-client"], "Hosts that can't be reached")
     env = environment(run.context.venv)
     env.update(NO_COLOR="1", PY_COLORS="0", ANSIBLE_FORCE_COLOR="0", COLUMNS="160")
     for name in ("FORCE_COLOR", "ANSIBLE_CONFIG"):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import http.cookiejar
 import json
 import re
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -57,3 +59,30 @@ class Visitor:
                 return answer.status, answer.read().decode(), answer.headers
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode("utf-8", "replace"), error.headers
+
+
+class Visits(threading.Thread):
+    """Asks for one path again and again; `statuses` are the answers', or the errors' texts."""
+
+    def __init__(self, visitor: Visitor, path: str = "/health") -> None:
+        super().__init__(daemon=True)
+        self.visitor = visitor
+        self.path = path
+        self.statuses: list[object] = []
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.statuses.append(self.visitor.get(self.path)[0])
+            except OSError as error:
+                self.statuses.append(repr(error))
+            time.sleep(0.05)
+
+    def __enter__(self) -> Visits:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.join()

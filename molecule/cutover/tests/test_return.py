@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
+from playbook_run import play
 from visitor import Visitor
 
 pytestmark = pytest.mark.units(
@@ -19,7 +17,6 @@ pytestmark = pytest.mark.units(
     "saboteur.service",
 )
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 PSQL = "runuser -u postgres -- psql -XAtq -d live_validation_dashboard -c "
 SQLITE = "/srv/live-dashboard/shared/validation_dashboard.db"
 NUMBERS = "SELECT count(*), max(id), min(message) FROM log_entries"
@@ -34,22 +31,6 @@ connection = sqlite3.connect("{SQLITE}", timeout=30)
 connection.execute("UPDATE log_entries SET duration_ms = 'slow' WHERE id = 4711")
 connection.commit()
 """
-
-
-def play(name: str, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            *("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]),
-            *(str(ROOT / "playbooks" / f"{name}.yml"), *arguments),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode, " ".join(done.stdout.split())
 
 
 def address(host) -> str:

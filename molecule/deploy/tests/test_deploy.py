@@ -6,48 +6,28 @@ GOLIVE_SWITCHES sets how many of each are done, 3 by default.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
+from playbook_run import EPHEMERAL, ROOT, kill, play, start
 
 pytestmark = pytest.mark.units("probe@a.service", "probe@b.service", "nginx.service")
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SOURCE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "source"
+SOURCE = EPHEMERAL / "source"
 SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "3"))
 RATE = "80"
 REPORT = "/var/tmp/load.json"
 # No name comes twice, not in a second run on the same host either.
 NUMBERS = itertools.count(int(time.time()))
-
-
-def start(name: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            *("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]),
-            *(str(ROOT / "playbooks" / f"{name}.yml"), *arguments),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def play(name: str, *arguments: str) -> tuple[int, str]:
-    process = start(name, *arguments)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, " ".join(output.split())
 
 
 def deploy(*arguments: str) -> tuple[int, str]:
@@ -195,8 +175,7 @@ def test_two_deployments_at_once(host, switches):
         assert code != 0
         assert "lock" in output and "deploy" in output
     finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate()
+        kill(first)
     assert served(host) == good
     name = release()
     code, output = deploy()
@@ -217,6 +196,34 @@ def test_a_release_that_turns_out_bad_is_taken_back(host, switches):
     # It was live for a moment, or the test has shown nothing; and only its own answers were bad.
     assert bad in report["releases"] or report["lost"] > 0
     assert {lost["why"] for lost in report["lost_requests"]} == {"status 500"}
+
+
+def test_a_release_that_turns_out_slow_is_taken_back(host, switches):
+    good = served(host)
+    release("slow")
+    with Load(host) as load:
+        code, output = play("deploy", "-e", "webstack_watch_seconds=20")
+        report = load.report()
+    assert code != 0
+    assert "was taken back: p95 was" in output
+    assert served(host) == good
+    assert report["lost_requests"] == []
+
+
+def test_a_share_of_the_visitors_is_taken_from_a_release_that_turns_out_bad(host, switches):
+    good = served(host)
+    bad = release("errors")
+    with Load(host) as load:
+        code, output = play(
+            "deploy", *("-e", "webstack_rollout_percent=50"), *("-e", "webstack_watch_seconds=30")
+        )
+        report = load.report()
+    assert code != 0
+    assert "had 50 % of the visitors, and has none now" in output
+    assert {served(host) for _ in range(20)} == {good}
+    assert bad in report["releases"] or report["lost"] > 0
+    assert {lost["why"] for lost in report["lost_requests"]} == {"status 500"}
+    assert [unit for unit in running(host) if "canary" in unit] == []
 
 
 def test_part_of_the_visitors_get_the_new_release_and_stay_with_it(host, switches):
@@ -254,3 +261,100 @@ def test_status_tells_what_happened(host, switches):
     assert code == 0, output[-4000:]
     assert live(host) in output
     assert "rollback" in output and "take-back" in output
+
+
+def docker() -> str:
+    return os.environ.get("ANSIBLE_DOCKER_COMMAND", "docker")
+
+
+def git(*arguments: str) -> None:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    subprocess.run(("git", "-C", str(SOURCE), *identity, *arguments), check=True)
+
+
+def wheel(version: str, fault: str = "") -> str:
+    """A wheel of the application, with the archive format's least; its path."""
+    name = f"wheel-{version}"
+    path = EPHEMERAL / f"probe-{version}-py3-none-any.whl"
+    about = f"probe-{version}.dist-info"
+    program = (SOURCE / "app.py").read_text().replace("release.json", "probe_release.json")
+    files = {
+        "probe_wheel.py": program,
+        "probe_release.json": json.dumps({"release": name, "fault": fault}),
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: probe\nVersion: {version}\n"
+        "Requires-Dist: gunicorn\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for inside, content in files.items():
+            archive.writestr(inside, content)
+        listed = "".join(f"{inside},,\n" for inside in [*files, f"{about}/RECORD"])
+        archive.writestr(f"{about}/RECORD", listed)
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["git", "archive", "wheel", "index"])
+def test_a_release_comes_from(form, host, switches):
+    arguments = []
+    name = release()
+    if form == "git":
+        git("init", "--quiet")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", "A release")
+        release("import")
+        source = f"file://{SOURCE}"
+    elif form == "archive":
+        source = str(EPHEMERAL / "probe-1.2.tar.gz")
+        subprocess.run(("tar", "-C", str(SOURCE), "-czf", source, "."), check=True)
+        checksum = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        arguments = ["-e", f"gunicorn_app_source_checksum={checksum}"]
+    else:
+        version = f"{next(NUMBERS)}.0"
+        name = f"wheel-{version}"
+        source = wheel(version)
+        arguments = ["-e", "webstack_app_wsgi=probe_wheel:application"]
+        if form == "index":
+            host.check_output("mkdir -p /var/tmp/index")
+            subprocess.run((docker(), "cp", source, "deploy-debian12:/var/tmp/index/"), check=True)
+            source = f"probe=={version}"
+            arguments += [
+                "-e",
+                json.dumps({"gunicorn_app_pip_arguments": ["--find-links", "/var/tmp/index"]}),
+            ]
+    code, output = deploy("-e", f"webstack_app_source={source}", *arguments)
+    assert code == 0, output[-4000:]
+    assert served(host) == name
+
+
+def test_a_source_that_is_another_than_meant_is_refused(host, switches):
+    before = live(host)
+    source = EPHEMERAL / "probe-1.3.tar.gz"
+    subprocess.run(("tar", "-C", str(SOURCE), "-czf", str(source), "."), check=True)
+    code, output = deploy(
+        *("-e", f"webstack_app_source={source}"),
+        *("-e", f"gunicorn_app_source_checksum={'0' * 64}"),
+    )
+    assert code != 0
+    assert "SHA-256" in output
+    assert live(host) == before
+    code, output = deploy("-e", "webstack_app_source=/nowhere/probe.tar.gz")
+    assert code != 0
+    assert "/nowhere/probe.tar.gz is not there on the control node" in output
+
+
+def test_all_is_back_after_a_reboot(host, switches):
+    before = served(host)
+    subprocess.run((docker(), "restart", "deploy-debian12"), check=True, stdout=subprocess.DEVNULL)
+    for _ in range(120):
+        try:
+            assert served(host) == before
+            break
+        except (OSError, AssertionError):
+            time.sleep(0.5)
+    assert served(host) == before
+    assert len([unit for unit in running(host) if "@" in unit]) == 1
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
+    release()
+    code, output = deploy()
+    assert code == 0, output[-4000:]

@@ -43,7 +43,12 @@ def target(host):
     yield become
     host.check_output("rm -f /run/target/*")
     host.check_output("systemctl start target && systemctl reset-failed golive-health; true")
-    host.check_output("systemctl start golive-health")
+    # The unit counts as started before its program listens.
+    for _ in range(100):
+        if host.run("systemctl start golive-health").rc == 0:
+            return
+        time.sleep(0.2)
+    pytest.fail("the watched service is not well again after 20 seconds")
 
 
 def test_the_hosts_metrics_are_told(host):

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
-from visitor import Visitor
+from playbook_run import EPHEMERAL, ROOT, play
+from visitor import Visitor, Visits
 
 testinfra_hosts = ["docker://mh-proxy"]
 pytestmark = pytest.mark.units(
@@ -21,25 +20,8 @@ pytestmark = pytest.mark.units(
     "nginx.service",
 )
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SOURCE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "next"
+SOURCE = EPHEMERAL / "next"
 APPS = ("mh-app1", "mh-app2")
-
-
-def play(name: str, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            *("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]),
-            *(str(ROOT / "playbooks" / f"{name}.yml"), *arguments),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=400,
-    )
-    return done.returncode, " ".join(done.stdout.split())
 
 
 def live(host) -> dict[str, str]:
@@ -51,30 +33,9 @@ def live(host) -> dict[str, str]:
     }
 
 
-class Visits(threading.Thread):
-    """Asks the site again and again; the answers' statuses."""
-
-    def __init__(self, host) -> None:
-        super().__init__(daemon=True)
-        self.visitor = Visitor(host.check_output("hostname -I").split()[0])
-        self.statuses: list[object] = []
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                self.statuses.append(self.visitor.get("/health")[0])
-            except OSError as error:
-                self.statuses.append(repr(error))
-            time.sleep(0.05)
-
-    def __enter__(self) -> Visits:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self.join()
+@pytest.fixture
+def visitor(host) -> Visitor:
+    return Visitor(host.check_output("hostname -I").split()[0])
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +45,10 @@ def source() -> Path:
     return SOURCE
 
 
-def test_a_release_goes_over_the_hosts_without_a_lost_request(host, source):
+def test_a_release_goes_over_the_hosts_without_a_lost_request(host, source, visitor):
     before = live(host)
     (source / "RELEASE").write_text("rolling\n")
-    with Visits(host) as visits:
+    with Visits(visitor) as visits:
         code, output = play("deploy", "-e", f"webstack_app_source={source}")
     assert code == 0, output[-4000:]
     after = live(host)
@@ -99,10 +60,12 @@ def test_a_release_goes_over_the_hosts_without_a_lost_request(host, source):
     assert "down" not in host.check_output("nginx -T 2>/dev/null | grep -E 'server .*:8000'")
 
 
-def test_a_host_that_fails_stops_the_rest_and_the_message_says_who_serves_what(host, source):
+def test_a_host_that_fails_stops_the_rest_and_the_message_says_who_serves_what(
+    host, source, visitor
+):
     before = live(host)
     (source / "RELEASE").write_text("fails on the second\n")
-    with Visits(host) as visits:
+    with Visits(visitor) as visits:
         code, output = play(
             "deploy",
             *("-e", f"webstack_app_source={source}"),
@@ -119,9 +82,9 @@ def test_a_host_that_fails_stops_the_rest_and_the_message_says_who_serves_what(h
     assert "down" not in host.check_output("nginx -T 2>/dev/null | grep -E 'server .*:8000'")
 
 
-def test_a_rollback_brings_all_hosts_to_the_release_that_both_have(host, source):
+def test_a_rollback_brings_all_hosts_to_the_release_that_both_have(host, source, visitor):
     target = live(host)["mh-app2"]
-    with Visits(host) as visits:
+    with Visits(visitor) as visits:
         code, output = play("rollback", "-e", f"webstack_rollback_to={target}")
     assert code == 0, output[-4000:]
     assert set(live(host).values()) == {target}
@@ -138,3 +101,48 @@ def test_a_release_that_one_host_lacks_is_refused_before_the_first_is_touched(ho
     assert code != 0
     assert "lonely" in output and "mh-app2" in output
     assert live(host) == before
+
+
+def test_a_run_limited_to_one_host_knows_the_others(host, source):
+    before = live(host)
+    (source / "RELEASE").write_text("on one host first\n")
+    code, output = play(
+        "deploy", *("-e", f"webstack_app_source={source}"), *("--limit", "mh-app1,mh-proxy")
+    )
+    assert code == 0, output[-4000:]
+    after = live(host)
+    assert after["mh-app2"] == before["mh-app2"]
+    assert after["mh-app1"] != before["mh-app1"]
+    upstream = host.check_output("nginx -T 2>/dev/null | grep -cE 'server .*:8000'")
+    assert int(upstream) == 2
+
+
+@pytest.fixture
+def away(host) -> list[str]:
+    """An inventory in which mh-app2 does not answer, though it serves as before."""
+    address = host.get_host("docker://mh-app2").check_output("hostname -I").split()[0]
+    inventory = EPHEMERAL / "away.yml"
+    known = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    hosts = {"mh-app2": {**known, "webstack_address": address}}
+    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    return ["-i", str(inventory)]
+
+
+def test_the_others_get_the_release_when_a_host_can_not_be_reached(host, source, away, visitor):
+    before = live(host)
+    (source / "RELEASE").write_text("while one is away\n")
+    with Visits(visitor) as visits:
+        code, output = play("deploy", "-e", f"webstack_app_source={source}", *away)
+    assert code != 0
+    assert "unreachable=1" in output
+    after = live(host)
+    assert after["mh-app1"] != before["mh-app1"]
+    assert after["mh-app2"] == before["mh-app2"]
+    # It may serve still, so it stays behind the proxy.
+    upstream = host.check_output("nginx -T 2>/dev/null | grep -cE 'server .*:8000'")
+    assert int(upstream) == 2
+    assert set(visits.statuses) == {200}
+
+    code, output = play("deploy", "-e", f"webstack_app_source={source}")
+    assert code == 0, output[-4000:]
+    assert set(live(host).values()) == {after["mh-app1"]}

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from visitor import Visitor
+from visitor import Visitor, Visits
 
 pytestmark = pytest.mark.units(
     "live-dashboard.service",
@@ -118,6 +120,37 @@ def test_the_next_insert_gets_a_free_id(host):
     )
     assert host.check_output(PSQL + query) == "t"
     host.check_output(PSQL + "\"DELETE FROM log_entries WHERE message = 'next'\"")
+
+
+KILLED = {
+    "PostgreSQL": "kill -9 $(head -1 /var/lib/postgresql/*/main/postmaster.pid)",
+    "Redis": "systemctl kill --kill-who=main --signal=KILL redis-server.service",
+    "the application": "systemctl kill --kill-who=main --signal=KILL 'live-dashboard@*.service'",
+    "the proxy": "systemctl kill --kill-who=main --signal=KILL nginx.service",
+}
+
+
+@pytest.mark.parametrize("part", KILLED)
+def test_a_killed_part_comes_back_by_itself_under_load(part, host, visitor):
+    visitor.log_in()
+    before = visitor.json("/api/stats")["counts"]
+    with Visits(visitor, "/") as visits:
+        wait(lambda: len(visits.statuses) > 20)
+        host.check_output(KILLED[part])
+        wait(lambda: visits.statuses[-20:] == [200] * 20)
+    assert visits.statuses[:20] == [200] * 20
+    # The session and every row are there as before.
+    assert visitor.json("/api/stats")["counts"] == before
+    assert visitor.json("/api/logs?limit=1")["items"]
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
+
+
+def wait(reached: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if reached():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that in 30 seconds")
 
 
 def test_the_report_tells_of_eight_phases(host):
