@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes each role's defaults/main.yml and the README's table of variables from its argument spec.
+"""Makes each role's defaults/main.yml and the README's table of variables from its argument spec,
+and docs/settings.md from the playbooks' settings.
 
 One text, three places: the spec is what Ansible checks, so it is the one that is written by hand.
 ``python -m tools.role_docs`` writes, ``--check`` exits with 1 where a file is out of step.
@@ -63,9 +64,11 @@ def table(options: dict[str, Any]) -> str:
 
     def add(name: str, option: dict[str, Any], prefix: str) -> None:
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-        default = "required" if option.get("required") else cell(option.get("default"))
-        if "default" not in option and not option.get("required"):
-            default = ""
+        default = option.get("default_text", "")
+        if option.get("required"):
+            default = "required"
+        elif "default" in option:
+            default = cell(option["default"])
         text = _text(option["description"]).replace("|", "\\|")
         if "choices" in option:
             text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
@@ -85,24 +88,39 @@ def readme(current: str, options: dict[str, Any]) -> str:
     return f"{head}{BEGIN}\n{table(options)}\n{END}{tail}"
 
 
+def settings(options: dict[str, Any]) -> str:
+    """The text of docs/settings.md."""
+    return f"""# Settings
+
+What the playbooks read, in the inventory or with `-e`. A name that is not here is refused, and so is a value of another type.
+Besides, every variable of a role can be given; it wins over what the playbooks would set: the roles' READMEs have them.
+
+<!-- made from playbooks/vars/settings.yml by tools/role_docs.py -->
+{table(options)}
+
+Two variables are there to be read: `webstack_database_url` and `webstack_redis_url`.
+"""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, tell what differs")
     check = parser.parse_args().check
     stale = []
+    pages = {}
     for spec in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
         role = spec.parent.parent
         options = yaml.safe_load(spec.read_text())["argument_specs"]["main"]["options"]
-        wanted = {
-            role / "defaults/main.yml": defaults(options),
-            role / "README.md": readme((role / "README.md").read_text(), options),
-        }
-        for path, text in wanted.items():
-            if not path.exists() or path.read_text() != text:
-                stale.append(str(path.relative_to(ROOT)))
-                if not check:
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_text(text)
+        pages[role / "defaults/main.yml"] = defaults(options)
+        pages[role / "README.md"] = readme((role / "README.md").read_text(), options)
+    shared = yaml.safe_load((ROOT / "playbooks/vars/settings.yml").read_text())
+    pages[ROOT / "docs/settings.md"] = settings(shared["__webstack_settings"])
+    for path, text in pages.items():
+        if not path.exists() or path.read_text() != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
     for path_name in stale:
         print(f"{'out of step' if check else 'written'}: {path_name}")
     return 1 if check and stale else 0

@@ -52,11 +52,19 @@ ONE = {"web1": {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_user": 
     ("settings", "told"),
     [
         ({}, "Set webstack_app_source: the application's folder on the control node"),
-        ({"webstack_app_source": "/nowhere"}, "/nowhere is not a folder on the control node"),
+        ({"webstack_app_source": "/nowhere"}, "/nowhere is not there on the control node"),
+        ({**GOOD, "webstack_app_source": "/a/b.whl"}, "/a/b.whl is not there"),
         ({**GOOD, "webstack_app_wsgi": "app"}, "Set webstack_app_wsgi to module:callable"),
         ({**GOOD, "webstack_app_name": "Bad_Name"}, "webstack_app_name is 'Bad_Name'"),
         ({**GOOD, "webstack_database_name": "a b"}, "webstack_database_name (a b)"),
         ({**GOOD, "webstack_sqlite_file": "/nowhere.db"}, "/nowhere.db is not a file"),
+        (
+            {**GOOD, "webstack_sqllite_file": "/a.db"},
+            "webstack_sqllite_file is not a setting. Did you mean webstack_sqlite_file?",
+        ),
+        ({**GOOD, "webstack_zebra": 1}, "webstack_zebra is not a setting."),
+        ({**GOOD, "webstack_watch_seconds": "soon"}, "webstack_watch_seconds"),
+        ({**GOOD, "webstack_tls": "letsencrypt"}, "none, given, self_signed, acme"),
         ({**GOOD, "webstack_sqlite_live": True}, "webstack_sqlite_live needs webstack_sqlite_file"),
     ],
 )

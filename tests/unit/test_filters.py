@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.golive.webstack.plugins.filter import systemd_environment as environment
+from ansible_collections.golive.webstack.plugins.filter.closest import closest
 from ansible_collections.golive.webstack.plugins.filter.url_userinfo import url_userinfo
 
 to_lines = environment.systemd_environment
@@ -86,3 +87,11 @@ def test_documentation_is_there(name: str) -> None:
     documented = yaml.safe_load((FILTERS / f"{name}.yml").read_text())
     assert documented["DOCUMENTATION"]["name"] == name
     assert documented["EXAMPLES"] and documented["RETURN"]["_value"]
+
+
+def test_the_closest_name_is_a_slip_of_the_pen_away() -> None:
+    names = ["webstack_domain", "webstack_tls", "webstack_load"]
+    assert closest("webstack_domian", names) == "webstack_domain"
+    assert closest("my_own", names) == ""
+    with pytest.raises(AnsibleFilterError):
+        closest("a", "abc")
