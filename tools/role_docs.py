@@ -92,8 +92,9 @@ def settings(options: dict[str, Any]) -> str:
     """The text of docs/settings.md."""
     return f"""# Settings
 
-What the playbooks read, in the inventory or with `-e`. A name that is not here is refused, and so is a value of another type.
-Besides, every variable of a role can be given; it wins over what the playbooks would set: the roles' READMEs have them.
+What the playbooks read, in the inventory or with `-e`. A name that is not here is refused, and so
+is a value of another type. Besides, every variable of a role can be given; it wins over what the
+playbooks would set: the roles' READMEs have them.
 
 <!-- made from playbooks/vars/settings.yml by tools/role_docs.py -->
 {table(options)}
