@@ -18,6 +18,7 @@ LOCK = ROOT / "requirements" / "collections.txt"
 TARGET = ROOT / "collections" / "ansible_collections"
 NAMES = (
     "ansible.posix",
+    "awx.awx",
     "community.crypto",
     "community.docker",
     "community.general",

@@ -200,14 +200,15 @@ def test_a_release_that_turns_out_bad_is_taken_back(host, switches):
 
 def test_a_release_that_turns_out_slow_is_taken_back(host, switches):
     good = served(host)
-    release("slow")
+    bad = release("slow")
     with Load(host) as load:
         code, output = play("deploy", "-e", "webstack_watch_seconds=20")
         report = load.report()
     assert code != 0
     assert "was taken back: p95 was" in output
     assert served(host) == good
-    assert report["lost_requests"] == []
+    # It was live for a moment, or the test has shown nothing.
+    assert bad in report["releases"]
 
 
 def test_a_share_of_the_visitors_is_taken_from_a_release_that_turns_out_bad(host, switches):
