@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stand-in for AWX's REST API, as much of it as awx_configure.yml needs.
 
-AWX can't be installed from the registries that the tests have. FIELDS is what version 24's API takes
-for each kind of object, and `survey_errors` are its rules for surveys, both written down from its
-documentation and its behaviour; what it does with a job isn't here.
+AWX can't be installed from the registries that the tests have. FIELDS is what version 24's API
+takes for each kind of object, and `survey_errors` are its rules for surveys, both written down from
+its documentation and its behaviour; what it does with a job isn't here.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 
 An answer is an extra variable, which wins over the inventory, even when it is empty; so the
 questions ask for survey_NAME, and playbooks/tasks/settings.yml takes what was answered. AWX has no
-boolean, and refuses a whole number that was left out; so the one is a choice, the other a text. ``python -m tools.awx_surveys`` writes, ``--check`` exits with 1 where a
-file is out of step.
+boolean, and refuses a whole number that was left out; so the one is a choice, the other a text.
+``python -m tools.awx_surveys`` writes, ``--check`` exits with 1 where a file is out of step.
 """
 
 from __future__ import annotations
