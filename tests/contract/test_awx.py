@@ -17,6 +17,7 @@ from tests.awx_api import Api, survey_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = yaml.safe_load((ROOT / "awx/objects.yml").read_text())
+SURVEYS = sorted((ROOT / "awx/surveys").glob("*.json"))
 SECRET = "s3cret-of-the-database"
 GOOD = {
     "awx_application": "shop",
@@ -124,9 +125,7 @@ def test_surveys_are_in_step_with_the_specifications():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "awx/surveys").glob("*.json")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", SURVEYS, ids=lambda path: path.stem)
 def test_surveys_keep_to_what_awx_can_ask(path):
     survey = json.loads(path.read_text())
     assert survey_errors(survey) == []
