@@ -34,7 +34,7 @@ def main():
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
     )
 
-    def one(_):
+    def one(_unused):
         request = urllib.request.Request(profile["url"], headers={"Host": profile["host"]})
         started = time.perf_counter()
         try:
@@ -49,8 +49,8 @@ def main():
 
     with concurrent.futures.ThreadPoolExecutor(profile["workers"]) as pool:
         results = list(pool.map(one, range(profile["requests"])))
-    times = sorted(milliseconds for _, milliseconds in results)
-    success = 100 * sum(good for good, _ in results) / len(results)
+    times = sorted(milliseconds for _unused, milliseconds in results)
+    success = 100 * sum(good for good, _unused in results) / len(results)
     missed = [] if success >= profile["success_percent"] else [f"success {success:.1f} %"]
     figures = []
     for share in (50, 95, 99):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+# This part runs without Ansible too, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import contextlib
 import grp
 import os
@@ -79,7 +81,12 @@ def _validate(command: str, candidate: str, path: str) -> None:
         raise ConfigFilesError(f"{path}: its validate command has no %s for the file.")
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         raise ConfigFilesError(f"{path}: {argv[0]} can't be run: {error.strerror}.") from error
@@ -147,7 +154,8 @@ def _apply_one(wanted: Wanted, check: bool) -> Change | None:
             os.chmod(wanted.path, target[2])
         return Change(wanted.path, "attributes", _told(_attributes(status)), _told(target))
     if not check:
-        assert uid is not None and gid is not None
+        if uid is None or gid is None:
+            raise AssertionError("owner and group were not looked up")
         if wanted.content is None:
             os.makedirs(os.path.dirname(wanted.path), mode=0o755, exist_ok=True)
             os.mkdir(wanted.path, 0o700)

@@ -44,7 +44,7 @@ class Kept:
 
 
 def generate(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    return "".join(secrets.choice(_ALPHABET) for _unused in range(length))
 
 
 def check(wanted: list[Wanted]) -> None:

@@ -54,7 +54,7 @@ def ask_all(
 ) -> list[Answer]:
     """Each site, again after a while where there was no good answer."""
     answers = {site.name: ask(site, timeout) for site in sites}
-    for _ in range(retries):
+    for _unused in range(retries):
         if not any(answer.problem for answer in answers.values()):
             break
         time.sleep(delay)

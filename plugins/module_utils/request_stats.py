@@ -223,7 +223,8 @@ def _pieces(path: str, since: Position | None, since_time: float | None) -> list
         if begin == 0 and older:
             pieces.append((rotated, first_since(rotated, since_time)))
         return pieces + ([(path, begin)] if now else [])
-    assert since is not None
+    if since is None:
+        raise AssertionError("since is not there yet")
     if now and (not since.inode or since.inode == now.st_ino) and now.st_size >= since.offset:
         return [(path, since.offset)]
     # Another file has the name now: the rest of the one that was read is beside it.

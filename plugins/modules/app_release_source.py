@@ -69,6 +69,7 @@ path:
 """
 
 import os
+import pathlib
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
@@ -84,7 +85,7 @@ def _local(given):
     """The path of an archive, fetched if it is an address."""
     source = given["source"]
     if "://" not in source:
-        path = os.path.expanduser(source)
+        path = str(pathlib.Path(source).expanduser())
         if not os.path.isfile(path):
             raise ReleaseError(f"gunicorn_app_source {source} is no file on the control node.")
         return path

@@ -584,7 +584,7 @@ def test_accepted_connections_are_counted(tmp_path: Path, family: str) -> None:
     client = socket.socket(listener.family)
     client.connect(listener.getsockname())
     assert connections.accepted([os.getpid()], address) == 0
-    server, _ = listener.accept()
+    server, _unused = listener.accept()
     assert connections.accepted([os.getpid()], address) == 1
     server.close()
     assert connections.accepted([os.getpid()], address) == 0
@@ -633,7 +633,7 @@ def test_health_says_what_came_instead(tmp_path: Path) -> None:
 
     def serve(answers: list[bytes]) -> None:
         for answer in answers:
-            link, _ = listener.accept()
+            link, _unused = listener.accept()
             seen.append(link.recv(1000).decode())
             link.sendall(answer)
             link.close()
@@ -641,7 +641,7 @@ def test_health_says_what_came_instead(tmp_path: Path) -> None:
     answers = [b"HTTP/1.0 204 x\r\n\r\n", b"HTTP/1.0 503 x\r\n\r\n", b""]
     thread = threading.Thread(target=serve, args=(answers,))
     thread.start()
-    told = [ask(address, health) for _ in answers]
+    told = [ask(address, health) for _unused in answers]
     thread.join()
     listener.close()
     assert told[0] == "" and "status 503, not 200, 204" in told[1] and told[2]

@@ -149,7 +149,7 @@ def test_parallel_runs_agree(tmp_path: Path) -> None:
             text=True,
             env=environment,
         )
-        for _ in range(6)
+        for _unused in range(6)
     ]
     outputs = {run.communicate()[0] for run in runs}
     assert len(outputs) == 1 and "s49" in outputs.pop()

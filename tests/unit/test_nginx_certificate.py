@@ -98,8 +98,8 @@ def test_the_served_certificate_is_compared(made: tuple[str, str], tmp_path: Pat
         port = listener.getsockname()[1]
 
         def serve() -> None:
-            for _ in range(2):
-                link, _ = listener.accept()
+            for _unused in range(2):
+                link, _unused = listener.accept()
                 with contextlib.suppress(OSError):
                     with context.wrap_socket(link, server_side=True) as tls:
                         tls.recv(1)

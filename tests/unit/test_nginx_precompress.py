@@ -43,7 +43,7 @@ def test_large_texts_are_compressed_once(folder: Path) -> None:
     assert gzip.decompress(packed.read_bytes()) == (folder / "style.css").read_bytes()
     assert stat.S_IMODE(packed.stat().st_mode) == 0o640
     assert compress(folder) == []
-    assert not [path for path in folder.rglob("*.golive")]
+    assert list(folder.rglob("*.golive")) == []
 
 
 def test_a_changed_file_is_compressed_again(folder: Path) -> None:

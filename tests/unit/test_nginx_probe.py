@@ -57,5 +57,5 @@ def test_what_is_no_answer_is_told(port: int) -> None:
 def test_a_site_that_is_late_is_asked_again_alone(port: int) -> None:
     sites = [Site("late", port, "s200.example", "/late"), Site("b", port, "s200.example", "/b")]
     assert [one.problem for one in ask_all(sites, retries=5, delay=0)] == ["", ""]
-    assert [path for _, path in seen].count("/late") == 3
-    assert [path for _, path in seen].count("/b") == 1
+    assert [path for _unused, path in seen].count("/late") == 3
+    assert [path for _unused, path in seen].count("/b") == 1

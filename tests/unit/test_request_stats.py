@@ -128,7 +128,7 @@ def test_websockets_count_and_have_no_time(tmp_path: Path) -> None:
 def test_only_what_is_wanted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line(1, path="/api/a") + line(2, path="/static/a") + line(3, 503, path="/api/b"))
-    stats, _ = count(
+    stats, _unused = count(
         str(log), wanted=lambda one: one.path.startswith("/api/") and one.status != 503
     )
     assert stats.total.told()["requests"] == 1

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+# This part runs without Ansible too, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from dataclasses import dataclass
 from . import systemd
 from .errors import ReleaseError
 from .layout import Layout
+
+# They may need more than the application has: the role that owns the tables.
+ABOUT_THE_SCHEMA = ("migrate", "migrate-plan", "schema")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ def run(
     argv = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}"]
     argv += [f"--property=User={user}", f"--property=WorkingDirectory={release_path}"]
     argv += [f"--property=EnvironmentFile={environment_file}", f"--setenv=PATH={path}"]
+    if suffix in ABOUT_THE_SCHEMA:
+        argv.append(f"--property=EnvironmentFile=-{layout.etc}/environment.migrate")
     argv += [f"--setenv={name}={value}" for name, value in (variables or {}).items()]
     argv += [
         f"--property=LoadCredential={name}:{layout.etc}/credentials/{name}" for name in credentials
@@ -63,5 +70,6 @@ def run(
         capture_output=True,
         text=True,
         errors="replace",
+        check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)

@@ -37,7 +37,7 @@ def connect(address: str, timeout: float) -> socket.socket:
             link.close()
             raise
         return link
-    host, _, port = address.rpartition(":")
+    host, _unused, port = address.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
     return socket.create_connection((host, int(port)), timeout)
 

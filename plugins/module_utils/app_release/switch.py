@@ -274,7 +274,7 @@ class Switch:
         """Whether one of some connections to the shared socket came to this server."""
         links = []
         try:
-            for _ in range(8):
+            for _unused in range(8):
                 links.append(health.connect(self.settings.listen, 1))
             time.sleep(_PAUSE)
             return connections.accepted(connections.family(pid), self.settings.listen) > 0
@@ -648,7 +648,7 @@ def prune(layout: Layout, keep: int) -> list[str]:
     protected = {layout.live_release(), previous.id if previous else None}
     protected |= {layout.slot_release(slot) for slot in (*SLOTS, CANARY)}
     names = {one for one in protected if one}
-    _, gone = disposable(layout.all_releases(), names, keep)
+    _unused, gone = disposable(layout.all_releases(), names, keep)
     for release_id in gone:
         path = layout.release_path(release_id)
         # The mark goes first: a removal that is killed leaves no release that looks whole.

@@ -8,6 +8,8 @@ bytes that it does send, as they come. Only where they differ are keys and value
 
 from __future__ import annotations
 
+# A bool is an int to isinstance, and here it must not be.
+# pylint: disable=unidiomatic-typecheck
 import hashlib
 import json
 import sqlite3

@@ -9,6 +9,8 @@ scale, and ignore an offset in a timestamp.
 
 from __future__ import annotations
 
+# A bool is an int to isinstance, and here it must not be.
+# pylint: disable=unidiomatic-typecheck
 import datetime
 import json
 import math
@@ -400,7 +402,8 @@ def encode_interval(target: TargetType) -> Encoder:
 def encode_numeric(precision: int | None, scale: int | None) -> Encoder:
     def fits(number: Decimal) -> bool:
         exponent = number.as_tuple().exponent
-        assert isinstance(exponent, int)
+        if not isinstance(exponent, int):
+            raise AssertionError("exponent is of a number that is not finite")
         if precision is None or scale is None:
             return number.adjusted() < 131072 and exponent > -16383
         if number and number.adjusted() + 1 > precision - scale:

@@ -10,6 +10,8 @@ text column holds a blob, nor the other way round, is asked in the statement's W
 
 from __future__ import annotations
 
+# A bool is an int to isinstance, and here it must not be.
+# pylint: disable=unidiomatic-typecheck
 import binascii
 import re
 import sqlite3
@@ -194,7 +196,8 @@ def _numeric(target: TargetType) -> Encode:
 
     def encode(value: Any) -> bytes:
         sign, digits, exponent = Decimal(as_text(_given(value))).as_tuple()
-        assert isinstance(exponent, int)
+        if not isinstance(exponent, int):
+            raise AssertionError("exponent is of a number that is not finite")
         scale = max(0, -exponent)
         text = "".join(map(str, digits)) + "0" * max(0, exponent)
         whole, fraction = (text[:-scale], text[-scale:]) if scale else (text, "")
@@ -276,7 +279,8 @@ def _time(target: TargetType) -> Encode:
 
     def encode(value: Any) -> bytes:
         found = clock(check(_given(value)))
-        assert found
+        if not found:
+            raise AssertionError("nothing was found")
         hour, minute, second, fraction, offset = found.groups()
         micros = (int(hour) * 3600 + int(minute) * 60 + int(second or 0)) * 1_000_000
         micros += int((fraction or "").ljust(6, "0"))

@@ -204,7 +204,8 @@ class Workers:
                 for worker in self._workers:
                     worker.order(_Open(source.real_path, source.immutable))
                 # All are asked, so that none of the answers is left in its pipe.
-                return all([worker.head()[0] != _FAILED for worker in self._workers])
+                answers = [worker.head()[0] for worker in self._workers]
+                return _FAILED not in answers
             except (OSError, MigrationError):
                 return False
 
@@ -336,7 +337,8 @@ def _serve(orders: BinaryIO, frames: int) -> None:
                 connection = _open(order)
                 _write(frames, _HEAD.pack(0, 0), b"")
             else:
-                assert connection is not None
+                if connection is None:
+                    raise AssertionError("connection is not there yet")
                 _pack(connection, order, frames)
         except BrokenPipeError:
             return

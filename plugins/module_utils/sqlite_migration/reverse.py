@@ -9,6 +9,8 @@ the form that their column had.
 
 from __future__ import annotations
 
+# A bool is an int to isinstance, and here it must not be.
+# pylint: disable=unidiomatic-typecheck
 import contextlib
 import datetime
 import fcntl
@@ -321,7 +323,8 @@ class _Work:
             self.tables.append(_Table(name, target, made.create, False, made.after))
             self.outcome.not_carried += [x.as_dict() for x in made.left_out]
             return
-        assert self.original is not None
+        if self.original is None:
+            raise AssertionError("original is not there yet")
         table = _Table(name, target, item.sql, True)
         table.added, table.not_insertable = columns_to_add(
             self.original, item.name, fields, contract
@@ -353,7 +356,8 @@ class _Work:
 
     def _pair(self, table: _Table) -> Pair:
         """The table in PostgreSQL and in the original."""
-        assert self.original is not None
+        if self.original is None:
+            raise AssertionError("original is not there yet")
         if table.name in self.pairs:
             return self.pairs[table.name]
         findings = Findings()
@@ -367,7 +371,8 @@ class _Work:
             findings,
             True,
         )
-        assert pair is not None
+        if pair is None:
+            raise AssertionError("pair is not there yet")
         read_quarantine(self.connection, self.record, pair)
         _with_added(pair, table, self.connection)
         self.pairs[table.name] = pair
@@ -381,7 +386,8 @@ class _Work:
             self.progress.rows(number)
 
         if table.from_original:
-            assert self.original is not None
+            if self.original is None:
+                raise AssertionError("original is not there yet")
             pair = self._pair(table)
             packer = Packer(pair, {})
             rows, query = in_order(self.original, pair, packer)
@@ -414,7 +420,8 @@ class _Work:
         table.figures = {"new": count}
 
     def _samples(self, table: _Table, made: Field) -> list[Any]:
-        assert self.original is not None
+        if self.original is None:
+            raise AssertionError("original is not there yet")
         if made.absent or made.type in ("text", "varchar", "bytea", "json", "jsonb", "int8"):
             return []
         name = quote_sqlite(made.name)
@@ -583,7 +590,8 @@ class _Work:
         return [made.name for made in pair.fields]
 
     def _copy_original(self, new: sqlite3.Connection, name: str) -> None:
-        assert self.original is not None
+        if self.original is None:
+            raise AssertionError("original is not there yet")
         info = self.original.query(f"PRAGMA table_xinfo({quote_sqlite(name)})")
         columns = [str(row[1]) for row in info if row[6] == 0]
         listed = ", ".join(map(quote_sqlite, columns))
@@ -628,7 +636,8 @@ class _Work:
 
     def _fill_virtual(self, new: sqlite3.Connection, item: Object) -> None:
         """A search index over another table is built anew; any other keeps its own rows."""
-        assert self.original is not None
+        if self.original is None:
+            raise AssertionError("original is not there yet")
         name = quote_sqlite(item.name)
         if "content=" in item.sql.replace(" ", "").lower():
             new.execute(f"INSERT INTO {name} ({name}) VALUES ('rebuild')")
@@ -712,7 +721,8 @@ class _Work:
                 pair = make_pair(
                     self.connection, source, self.request.schema, table.name, entry, findings
                 )
-                assert pair is not None
+                if pair is None:
+                    raise AssertionError("pair is not there yet")
                 read_quarantine(self.connection, self.record, pair)
                 if pair.extra_columns:
                     findings.add(table.name, "columns", "missing", ", ".join(pair.extra_columns))
@@ -741,7 +751,8 @@ class _Work:
 
     def publish(self, present: bool) -> str | None:
         """Gives the finished file its name; the old one keeps a name of its own."""
-        assert self.lock is not None
+        if self.lock is None:
+            raise AssertionError("lock is not there yet")
         self.progress.phase("commit")
         dest, backup = self.outcome.dest, None
         try:
@@ -878,7 +889,8 @@ class _Writer:
             names = ", ".join(f"v{number}" for number in range(width + len(pair.labels)))
             source = f"lambda rows: [({', '.join(parts)},) for {names}, in rows]"
             self._convert = eval(source, {"D": bytes.decode, "B": bytes})
-        assert self._convert is not None
+        if self._convert is None:
+            raise AssertionError("convert is not there yet")
         return self._convert
 
     def put(self, row: Row, rowid: int | None) -> None:

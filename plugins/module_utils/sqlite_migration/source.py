@@ -329,7 +329,8 @@ class SourceDatabase:
         self._version = self._data_version()
 
     def _data_version(self) -> Any:
-        assert self._watcher is not None
+        if self._watcher is None:
+            raise AssertionError("watcher is not there yet")
         try:
             return self._watcher.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
@@ -377,7 +378,8 @@ class SourceDatabase:
 
     def current_fingerprint(self) -> Fingerprint:
         """Of what is in the files now, which may be newer than the snapshot."""
-        assert self._handle is not None
+        if self._handle is None:
+            raise AssertionError("handle is not there yet")
         try:
             return _fingerprint(self.real_path, self._handle, lambda: self._ending)
         except OSError as error:

@@ -153,7 +153,8 @@ def _verify_connected(connection: Any, request: VerifyRequest, verdict: Verdict)
     if request.record:
         verdict.changed = True
         if not request.check_mode:
-            assert record is not None
+            if record is None:
+                raise AssertionError("record is not there yet")
             pg.execute(
                 connection,
                 f"UPDATE {pg.RECORD_TABLE} SET verified_at = %s, verification = %s WHERE id = %s",

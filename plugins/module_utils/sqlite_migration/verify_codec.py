@@ -11,6 +11,8 @@ the blanks of char(n), the order of keys in jsonb.
 
 from __future__ import annotations
 
+# A bool is an int to isinstance, and here it must not be.
+# pylint: disable=unidiomatic-typecheck
 import datetime
 import json
 import math
@@ -195,7 +197,8 @@ def _either(text: bytes) -> int:
 
 def _from_number(value: Any, unit: str) -> int:
     """Microseconds since 2000-01-01 of an epoch number or a Julian day."""
-    if type(value) not in (int, float) or value != value or value in (math.inf, -math.inf):
+    number = type(value) is int or (type(value) is float and math.isfinite(value))
+    if not number:
         raise Unholdable("no number to be taken as a time")
     exact = Fraction(value)
     if unit == "julian":
@@ -300,7 +303,8 @@ def _real(pack: Callable[[float], bytes], unpack: Callable[[bytes], Row]) -> Any
                 packed = pack(value)
             except OverflowError:
                 raise Unholdable("a number out of range") from None
-            if value == value and unpack(packed)[0] != value:
+            # A NaN is not equal to itself.
+            if not math.isnan(value) and unpack(packed)[0] != value:
                 raise Unholdable("a number with more digits than the type holds")
             return packed
 
@@ -463,7 +467,8 @@ def decimal_candidates(value: Any) -> list[Decimal]:
 
 def _fits(number: Decimal, field: Field) -> bool:
     exponent = number.as_tuple().exponent
-    assert isinstance(exponent, int)
+    if not isinstance(exponent, int):
+        raise AssertionError("exponent is of a number that is not finite")
     if field.precision is None:
         return number.adjusted() < 131072 and exponent >= -16383
     scale = field.scale or 0
@@ -473,7 +478,8 @@ def _fits(number: Decimal, field: Field) -> bool:
 def _trimmed(number: Decimal) -> Decimal:
     """Without trailing zeros after the point; no rounding, whatever the context."""
     sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
+    if not isinstance(exponent, int):
+        raise AssertionError("exponent is of a number that is not finite")
     while exponent < 0 and len(digits) > 1 and digits[-1] == 0:
         digits, exponent = digits[:-1], exponent + 1
     if exponent < 0 and digits == (0,):
@@ -484,7 +490,8 @@ def _trimmed(number: Decimal) -> Decimal:
 def numeric_bytes(number: Decimal) -> bytes:
     """PostgreSQL's binary form: groups of four digits, without trailing zeros."""
     sign, digits, exponent = _trimmed(number).as_tuple()
-    assert isinstance(exponent, int)
+    if not isinstance(exponent, int):
+        raise AssertionError("exponent is of a number that is not finite")
     text = "".join(map(str, digits)).lstrip("0")
     if not text:
         return struct.pack(">hhHh", 0, 0, 0, 0)
@@ -739,7 +746,7 @@ def split_row(message: bytes) -> list[bytes | None]:
     (count,) = struct.unpack_from(">h", message)
     position = 2
     bodies: list[bytes | None] = []
-    for _ in range(count):
+    for _unused in range(count):
         (size,) = struct.unpack_from(">i", message, position)
         position += 4
         if size < 0:
@@ -765,7 +772,7 @@ def whole_row_size(message: bytes) -> int | None:
         return None
     (count,) = struct.unpack_from(">h", message)
     position = 2
-    for _ in range(max(count, 0)):
+    for _unused in range(max(count, 0)):
         if position + 4 > len(message):
             return None
         (size,) = struct.unpack_from(">i", message, position)
