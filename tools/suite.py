@@ -52,9 +52,8 @@ from tools.python_env import (
 
 EXAMPLE = ROOT / "examples" / "live_dashboard"
 MOLECULE = ROOT / "molecule"
-# The heavy scenarios come last: what they find, a small one mostly shows sooner.
-ORDER = ("postgres", "redis", "gunicorn_app", "nginx", "logrotate", "monitoring", "backup")
-HEAVY = ("site", "multi_host")
+# The longest first, so that none of them runs alone at the end.
+ORDER = ("multi_host", "deploy", "gunicorn_app", "backup", "cutover", "site", "postgres", "nginx")
 OLDEST = "3.11"
 STAGE_SECONDS = 45 * 60
 HEARTBEAT = 60
@@ -358,9 +357,7 @@ def demo(run: Run) -> None:
 
 def scenarios() -> list[str]:
     found = {path.parent.name for path in MOLECULE.glob("*/molecule.yml")}
-    known = [name for name in (*ORDER, *HEAVY) if name in found]
-    rest = sorted(found - set(known))
-    return [*(n for n in known if n not in HEAVY), *rest, *(n for n in HEAVY if n in found)]
+    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
 def _images_of(name: str) -> tuple[str, ...]:
@@ -519,7 +516,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clean", action="store_true", help="remove the test containers and"
                         " images, and stop an engine that bin/test started")  # fmt: skip
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N",
-                        help="container stages at a time (default 2)")  # fmt: skip
+                        help="stages at a time (default 2)")  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="show all output as it comes")
     return parser
 
@@ -585,7 +582,7 @@ def main(arguments: list[str]) -> int:
     context = Context(venv, docker, options.verbose or len(chosen) == 1 and bool(options.names))
     runner = Runner(context)
     with _steps(runner):
-        runner.run_group([s for s in chosen if not s.containers], 1)
+        runner.run_group([s for s in chosen if not s.containers], options.jobs)
         runner.run_group([s for s in chosen if s.containers and s.name != "demo"], options.jobs)
         runner.run_group([s for s in chosen if s.name == "demo"], 1)
     return 0 if all(outcome.passed for outcome in runner.outcomes) else 1
