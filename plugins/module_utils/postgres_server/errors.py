@@ -1,0 +1,10 @@
+# Copyright (c) golive.webstack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors of this package."""
+
+from __future__ import annotations
+
+
+class PostgresError(Exception):
+    """What can't be done or read; the text says what, where, and what to do."""
