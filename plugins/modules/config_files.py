@@ -178,11 +178,14 @@ def main():
         argument_spec={
             "directories": _list(_owner("0755")),
             "files": _list(_file(False)),
-            # The name holds 'secret', but what is secret is each file's content.
-            "secret_files": dict(_list(_file(True)), no_log=False),
+            # Wholly kept out of the host's log: there a list is text, in which a line end or a
+            # quote is written otherwise and the content would not be found.
+            "secret_files": dict(_list(_file(True)), no_log=True),
         },
         supports_check_mode=True,
     )
+    # In the result only what is secret is masked, and not each mode and owner.
+    module.no_log_values = {file["content"] for file in module.params["secret_files"]}
     wanted = [Wanted(**folder) for folder in module.params["directories"]]
     wanted += [Wanted(**file) for file in module.params["files"]]
     wanted += [Wanted(secret=True, **file) for file in module.params["secret_files"]]

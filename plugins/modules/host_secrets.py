@@ -139,8 +139,9 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                # Not the whole list: the names would be masked too.
-                "no_log": False,
+                # Wholly kept out of the host's log: there a list is text, in which a value with a
+                # quote is written otherwise and would not be found.
+                "no_log": True,
                 "options": {
                     "name": {"type": "str", "required": True},
                     "value": {"type": "str", "no_log": True},
@@ -150,6 +151,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # In a message only values are masked, and not names.
+    module.no_log_values = {s["value"] for s in module.params["secrets"] if s["value"]}
     wanted = [Wanted(s["name"], s["value"], s["length"]) for s in module.params["secrets"]]
     store = Store(module.params["directory"], module.check_mode)
     try:
