@@ -98,14 +98,17 @@ def progress_line(figures: dict[str, Any]) -> str:
     if figures.get("tables_total"):
         parts.append(f"{figures.get('tables_done', 0)} of {figures['tables_total']} tables")
     done, total = figures.get("rows_done") or 0, figures.get("rows_total") or 0
+    unit = figures.get("unit") or "rows"
     if total:
-        parts.append(f"{done:,} of {total:,} rows ({100 * done // total} %)")
+        parts.append(f"{done:,} of {total:,} {unit} ({100 * done // total} %)")
     elif done:
-        parts.append(f"{done:,} rows")
+        parts.append(f"{done:,} {unit}")
     if figures.get("bytes_done"):
         parts.append(_amount(float(figures["bytes_done"])))
     if figures.get("rows_per_second"):
-        parts.append(f"{figures['rows_per_second']:,.0f} rows/s")
+        parts.append(f"{figures['rows_per_second']:,.0f} {unit}/s")
+    if figures.get("note"):
+        parts.append(str(figures["note"]))
     if figures.get("seconds"):
         parts.append(f"{_span(float(figures['seconds']))} so far")
     if figures.get("seconds_left") is not None and phase not in ("commit", "done"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -125,3 +126,16 @@ def test_the_check_may_write_its_metrics_only(host):
         "ProtectHome=yes",
         "ReadWritePaths=/var/lib/prometheus/node-exporter",
     }
+
+
+def test_each_profile_of_the_load_is_kept_with_its_figures(host):
+    folder = "/var/lib/golive/load_tests"
+    names = host.check_output("ls %s", folder).split()
+    for profile, wanted in (("light", range(20, 21)), ("paced", range(4, 15))):
+        newest = sorted(name for name in names if re.match(rf"{profile}-.*[.]json$", name))[-1]
+        run = json.loads(host.file(f"{folder}/{newest}").content_string)
+        assert run["missed"] == [] and run["figures"]["failed"] == 0
+        # Paced: a request each second of each user, and each one's first step before.
+        assert run["figures"]["requests"] in wanted
+        assert run["figures"]["endpoints"]["GET /first"]["requests"] == 2
+        assert newest.replace(".json", ".html") in names
