@@ -114,32 +114,32 @@ def test_the_service_makes_a_dump_of_now(host, fresh):
         assert newest["started"] > fresh["started"]
         assert newest["rows"]["public.orders"] == ROWS["public.orders"] + 1
         assert newest["drill"] is None
-        assert backup(host, "drill").rc == 0
+        assert backup(host, "dump-drill").rc == 0
         assert manifests(host)[0]["drill"]["rows"] == sum(ROWS.values()) + 1
     finally:
         sql(host, "DELETE FROM orders WHERE code = 'one more'", "shop")
 
 
 def test_the_drill_leaves_nothing_behind(host):
-    assert backup(host, "drill").rc == 0
+    assert backup(host, "dump-drill").rc == 0
     names = sql(host, "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1")
     assert names.splitlines() == sorted(["postgres", *DATABASES])
 
 
 def test_one_changed_byte_fails_the_drill(host, fresh):
     flip_a_byte(host, fresh["file"])
-    done = backup(host, "drill")
+    done = backup(host, "dump-drill")
     assert done.rc != 0
     assert "SHA-256 is not the recorded one" in done.stderr
     flip_a_byte(host, fresh["file"])
-    assert backup(host, "drill").rc == 0
+    assert backup(host, "dump-drill").rc == 0
 
 
 def test_a_changed_byte_fails_the_drill_even_with_its_own_checksum(host, fresh):
     flip_a_byte(host, fresh["file"])
     changed = host.check_output("sha256sum < %s", fresh["file"]).split()[0]
     write(host, fresh["file"] + ".json", json.dumps({**fresh, "sha256": changed}))
-    done = backup(host, "drill")
+    done = backup(host, "dump-drill")
     assert done.rc != 0
     assert "pg_restore ended with" in done.stderr
     assert "golive_drill" not in sql(host, "SELECT datname FROM pg_database")
@@ -148,7 +148,7 @@ def test_a_changed_byte_fails_the_drill_even_with_its_own_checksum(host, fresh):
 def test_a_row_too_few_fails_the_drill(host, fresh):
     rows = {**fresh["rows"], "public.parts": 101}
     write(host, fresh["file"] + ".json", json.dumps({**fresh, "rows": rows}))
-    done = backup(host, "drill")
+    done = backup(host, "dump-drill")
     assert done.rc != 0
     assert "public.parts: 101 dumped, 100 restored" in done.stderr
 
@@ -179,6 +179,7 @@ def test_the_last_dump_never_goes_and_is_called_late(host, fresh):
     status = backup(host, "status")
     assert status.rc == 1
     told = {one["database"]: one["problem"] for one in json.loads(status.stdout)["databases"]}
+    assert "hours old" in status.stderr
     assert "hours old" in told["shop"]
     assert told["odd Name's"] == ""
     # A backup that can't be made takes nothing away.
@@ -242,10 +243,29 @@ def test_dumps_are_for_postgres_only(host):
     assert host.check_output("find %s -perm /077 -type d", FOLDER) == ""
 
 
-def test_the_service_may_write_its_folder_only(host):
-    told = host.check_output(
-        "systemctl show golive-backup -p NoNewPrivileges,ProtectSystem,User,CapabilityBoundingSet"
-    )
-    assert set(told.splitlines()) == {
-        "NoNewPrivileges=yes", "ProtectSystem=strict", "User=postgres", "CapabilityBoundingSet=",
-    }  # fmt: skip
+def test_the_services_may_write_little(host):
+    for unit in ("golive-backup", "golive-backup-full", "golive-backup-drill"):
+        told = host.check_output(
+            f"systemctl show {unit} -p NoNewPrivileges,ProtectSystem,CapabilityBoundingSet"
+        )
+        assert set(told.splitlines()) == {
+            "NoNewPrivileges=yes", "ProtectSystem=strict",
+            "CapabilityBoundingSet=cap_dac_override cap_kill cap_setgid cap_setuid",
+        }  # fmt: skip
+
+
+def test_a_dump_without_a_manifest_goes_with_the_next(host, fresh):
+    left = f"{FOLDER}/shop/shop_20200101T000000Z.dump"
+    write(host, left, "cut short between two renames")
+    assert backup(host, "run").rc == 0
+    assert not host.file(left).exists
+
+
+def test_a_database_of_the_user_is_no_scratch(host):
+    sql(host, "CREATE DATABASE golive_drill")
+    try:
+        sql(host, "CREATE TABLE mine (v int)", "golive_drill")
+        assert backup(host, "dump-drill").rc == 0
+        assert sql(host, "SELECT count(*) FROM mine", "golive_drill") == "0"
+    finally:
+        sql(host, "DROP DATABASE golive_drill")
