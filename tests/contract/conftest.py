@@ -42,7 +42,7 @@ def clean_environment() -> dict[str, str]:
 
 def link_fetched(target: Path) -> None:
     """The community collections, as Galaxy would have put them beside ours."""
-    for namespace in ("ansible", "community"):
+    for namespace in ("ansible", "awx", "community"):
         (target / namespace).symlink_to(FETCHED / namespace)
 
 

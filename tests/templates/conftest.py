@@ -91,7 +91,7 @@ class Site:
         variables = self._variables.get_vars(host=self._inventory.get_host(host))
         variables.update(self._wiring)
         variables["hostvars"] = self._hosts
-        variables.setdefault("ansible_facts", FACTS)
+        variables["ansible_facts"] = variables.get("ansible_facts") or FACTS
         templar = Templar(loader=self._loader, variables=variables)
         return templar.template(trust_as_template("{{ " + name + " }}"))
 

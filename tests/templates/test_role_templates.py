@@ -11,6 +11,9 @@ import shlex
 from typing import Any
 
 import pytest
+import yaml
+
+from .conftest import ROOT
 
 AWKWARD = [
     "plain",
@@ -130,7 +133,7 @@ def test_postgres_version_is_the_distributions(
         "distribution_version": version,
     }
     assert made.expression("__postgres_major") == postgres
-    made.variables["__postgres_clusters"] = {"stdout_lines": ["13"]}
+    made.variables["__postgres_host"] = {"clusters": ["13"]}
     assert made.expression("__postgres_major") == "13"
 
 
@@ -164,17 +167,142 @@ def test_postgres_access_rules_name_exactly_whom_they_mean(role: Any, name: str)
     ]
     text = role("postgres", postgres_hba_entries=entries).file("pg_hba.conf.j2")
     lines = [logged_in(line) for line in text.splitlines() if line and line[0] != "#"]
-    assert lines[-2:] == [
-        ["host", name, name, "10.0.0.5/32", "scram-sha-256"],
-        ["local", name, name, "peer"],
-    ]
+    # The first line that fits counts: the one for everybody on the socket comes later.
+    assert lines[2:4] == [["local", name, name, "peer"], ["local", "all", "all", "peer"]]
+    assert lines[-1] == ["host", name, name, "10.0.0.5/32", "scram-sha-256"]
     assert lines[0] == ["local", "all", "postgres", "peer"]
     assert not [line for line in lines if line[-1] == "trust"]
+
+
+def test_postgres_access_rules_know_keywords(role: Any) -> None:
+    entries = [
+        {"database": "all", "user": "all", "address": "10.0.0.0/24"},
+        {"database": '"all"', "user": '"all"', "address": "10.0.0.0/24"},
+        {"database": "replication", "user": "+standbys", "address": "samenet", "options": "map=x"},
+    ]
+    text = role("postgres", postgres_hba_entries=entries).file("pg_hba.conf.j2")
+    assert text.splitlines()[-3:] == [
+        "host all all 10.0.0.0/24 scram-sha-256",
+        'host "all" "all" 10.0.0.0/24 scram-sha-256',
+        'host replication +"standbys" samenet scram-sha-256 map=x',
+    ]
+
+
+def test_postgres_with_a_certificate_lets_the_network_in_by_tls_alone(role: Any) -> None:
+    entries = [
+        {"database": "a", "user": "b", "address": "10.0.0.0/24"},
+        {"database": "a", "user": "b", "address": "127.0.0.2/32"},
+    ]
+    made = role(
+        "postgres",
+        postgres_hba_entries=entries,
+        postgres_tls_certificate="/x.crt",
+        postgres_tls_key="/x.key",
+    )
+    made.variables["ansible_facts"] = {"distribution": "Debian", "distribution_major_version": "13",
+                                       "memtotal_mb": 4096}  # fmt: skip
+    lines = made.file("pg_hba.conf.j2").splitlines()
+    assert lines[-2].startswith("hostssl ") and lines[-1].startswith("host ")
+    told = postgres_settings(made.file("conf.d/50-golive.conf.j2"))
+    assert told["ssl"] == "on" and told["ssl_min_protocol_version"] == "TLSv1.2"
+    assert told["ssl_key_file"] == "/etc/postgresql/17/main/golive-tls/server.key"
+    assert told["ssl_ca_file"] == ""
+
+
+@pytest.mark.parametrize(
+    ("facts", "given", "wanted"),
+    [
+        # 4 GB, 2 cores, a disk that is not known, 100 connections.
+        ({}, {}, {"work_mem": "7MB", "random_page_cost": "1.1", "effective_io_concurrency": "200",
+                  "max_wal_size": "1024MB", "min_wal_size": "256MB", "max_parallel_workers": "2",
+                  "max_parallel_workers_per_gather": "1", "max_worker_processes": "8"}),
+        ({"memtotal_mb": 65536, "processor_vcpus": 32}, {},
+         {"work_mem": "64MB", "max_wal_size": "8192MB", "max_worker_processes": "36",
+          "max_parallel_workers_per_gather": "4", "max_parallel_maintenance_workers": "4"}),
+        ({"memtotal_mb": 512, "processor_vcpus": 1}, {"postgres_max_connections": 300},
+         {"work_mem": "4MB", "max_parallel_workers_per_gather": "0",
+          "max_parallel_maintenance_workers": "1", "max_wal_size": "1024MB"}),
+        ({}, {"postgres_disk": "hdd"}, {"random_page_cost": "4", "effective_io_concurrency": "2"}),
+        # What was measured on the host counts, and a small disk keeps the log small.
+        ({"memtotal_mb": 65536}, {"__postgres_host": {"disk": "hdd", "disk_total_mb": 20000}},
+         {"random_page_cost": "4", "max_wal_size": "2000MB"}),
+        ({}, {"postgres_disk": "ssd", "__postgres_host": {"disk": "hdd"}},
+         {"random_page_cost": "1.1"}),
+    ],
+)  # fmt: skip
+def test_postgres_is_sized_for_cores_and_disk(
+    role: Any, facts: dict[str, int], given: dict[str, Any], wanted: dict[str, str]
+) -> None:
+    made = role("postgres", **given)
+    made.variables["ansible_facts"] = {**made.variables["ansible_facts"], **facts}
+    told = postgres_settings(made.file("conf.d/50-golive.conf.j2"))
+    assert {name: told[name] for name in wanted} == wanted
+
+
+def test_the_sizes_of_the_checklist_are_an_inventory(role: Any) -> None:
+    path = ROOT / "inventories/multi_host/group_vars/database.yml"
+    given = yaml.safe_load(path.read_text())
+    made = role("postgres", **given)
+    assert not made.unknown
+    told = postgres_settings(made.file("conf.d/50-golive.conf.j2"))
+    assert told["max_connections"] == "300"
+    assert told["shared_buffers"] == "1024MB"
+    assert told["effective_cache_size"] == "4096MB"
+    assert told["maintenance_work_mem"] == "256MB"
+    assert told["checkpoint_completion_target"] == "0.9"
+
+
+@pytest.mark.parametrize(
+    ("given", "libraries"),
+    [
+        ({}, "pg_stat_statements"),
+        ({"postgres_statement_statistics": False}, ""),
+        ({"postgres_auto_explain_ms": 500}, "pg_stat_statements, auto_explain"),
+        ({"postgres_settings": {"shared_preload_libraries": "timescaledb, pg_stat_statements"}},
+         "pg_stat_statements, timescaledb"),
+    ],
+)  # fmt: skip
+def test_postgres_libraries_come_together(role: Any, given: Any, libraries: str) -> None:
+    told = postgres_settings(role("postgres", **given).file("conf.d/50-golive.conf.j2"))
+    assert told["shared_preload_libraries"] == libraries
+
+
+def test_a_library_that_is_not_there_is_found_out(role: Any) -> None:
+    made = role("postgres", postgres_settings={"shared_preload_libraries": ["nonsense", "/my.so"]})
+    assert made.expression("__postgres_missing_libraries") == ["nonsense"]
+    made.variables["__postgres_host"] = {"libraries": {"17": ["nonsense", "pg_stat_statements"]}}
+    assert made.expression("__postgres_missing_libraries") == []
+
+
+PGBOUNCER = {
+    "pgbouncer_databases": [{"name": "shop", "port": 5433, "pool_size": 7}],
+    "pgbouncer_users": [{"name": 'a "b"', "password": "x"}],
+}
+
+
+def test_pgbouncer_files(role: Any) -> None:
+    made = role("pgbouncer", **PGBOUNCER)
+    made.variables["__pgbouncer_verifiers"] = {"stdout": json.dumps({'a "b"': "SCRAM-SHA-256$x"})}
+    told = configparser.ConfigParser(interpolation=None)
+    told.read_string(made.file("pgbouncer.ini.j2"))
+    assert told["databases"]["shop"] == "host='127.0.0.1' port=5433 pool_size=7"
+    assert told["pgbouncer"]["pool_mode"] == "transaction"
+    assert told["pgbouncer"]["auth_type"] == "scram-sha-256"
+    assert "max_prepared_statements" not in told["pgbouncer"]
+    assert made.file("userlist.txt.j2") == '"a ""b""" "SCRAM-SHA-256$x"\n'
+    made.variables["__pgbouncer_version"] = {"stdout": "PgBouncer 1.24.1\nlibevent 2.1.12"}
+    assert "max_prepared_statements = 200" in made.file("pgbouncer.ini.j2")
 
 
 def redis_settings(text: str) -> list[tuple[str, str]]:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
+
+
+def redis_file(made: Any, name: str, instance: str = "main") -> str:
+    chosen = f"(__redis_list | selectattr('name', 'equalto', '{instance}') | first)"
+    given = f"template_vars={{'__redis_instance': {chosen}}}"
+    return str(made.expression(f"lookup('ansible.builtin.template', '{name}', {given})"))
 
 
 def test_redis_settings(role: Any) -> None:
@@ -184,11 +312,8 @@ def test_redis_settings(role: Any) -> None:
         "hz": 20,
         "rename-command": ["FLUSHALL x", "FLUSHDB y"],
     }
-    told = redis_settings(
-        role("redis", redis_settings=given, redis_bind=["127.0.0.1", "10.0.0.5"]).file(
-            "redis.conf.j2"
-        )
-    )
+    made = role("redis", redis_settings=given, redis_bind=["127.0.0.1", "10.0.0.5"])
+    told = redis_settings(redis_file(made, "redis.conf.j2"))
     assert ("notify-keyspace-events", '""') in told
     assert ("lazyfree-lazy-eviction", "yes") in told
     assert ("hz", "20") in told
@@ -206,7 +331,8 @@ def test_redis_settings(role: Any) -> None:
 
 @pytest.mark.parametrize("password", AWKWARD)
 def test_redis_password_keeps_its_text(role: Any, password: str) -> None:
-    told = redis_settings(role("redis", redis_password=password).file("golive-auth.conf.j2"))
+    made = role("redis", redis_password=password)
+    told = redis_settings(redis_file(made, "golive-auth.conf.j2"))
     assert [name for name, _ in told] == ["requirepass"]
     quoted = told[0][1]
     assert quoted[0] == quoted[-1] == '"'
@@ -214,7 +340,151 @@ def test_redis_password_keeps_its_text(role: Any, password: str) -> None:
 
 
 def test_redis_without_a_password_has_none(role: Any) -> None:
-    assert redis_settings(role("redis").file("golive-auth.conf.j2")) == []
+    assert redis_settings(redis_file(role("redis"), "golive-auth.conf.j2")) == []
+
+
+ADMIN = {"__redis_secrets": {"secrets": {"admin_password": "adm"}}}
+
+
+@pytest.mark.parametrize("password", AWKWARD)
+def test_redis_users_stand_there_by_their_hash(role: Any, password: str) -> None:
+    import hashlib
+
+    users = [
+        {"name": "shop", "password": password},
+        {"name": "x", "password": "y", "preset": "none", "rules": "~a:* +get"},
+    ]
+    made = role("redis", redis_users=users, **ADMIN)
+    lines = redis_file(made, "users.acl").splitlines()
+    hashed = hashlib.sha256(password.encode()).hexdigest()
+    assert lines[0] == "user default off sanitize-payload"
+    assert lines[1].startswith("user golive-admin on ") and lines[1].endswith(" ~* &* +@all")
+    assert f"user shop on sanitize-payload #{hashed} ~* &* +@all -@admin -@dangerous" in lines[2]
+    assert lines[3].endswith(f"#{hashlib.sha256(b'y').hexdigest()}  ~a:* +get")
+    assert ("aclfile", "/etc/redis/golive-users.acl") in redis_settings(
+        redis_file(made, "redis.conf.j2")
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "before", "password", "on"),
+    [
+        ("auto", "main default", "p" * 16, False),
+        ("keep", "main default", "p" * 16, True),
+        ("keep", "", "p" * 16, False),
+        ("keep", "main default", "", False),
+        ("enabled", "", "p" * 16, True),
+        ("disabled", "main default", "p" * 16, False),
+    ],
+)
+def test_redis_default_user(role: Any, choice: str, before: str, password: str, on: bool) -> None:
+    made = role(
+        "redis",
+        redis_users=[{"name": "a", "password": "b"}],
+        redis_default_user=choice,
+        redis_password=password,
+        __redis_before={"stdout_lines": [before]},
+        **ADMIN,
+    )
+    assert made.expression("__redis_list[0].default_on") is on
+    assert ("user default on" in redis_file(made, "users.acl")) is on
+
+
+def test_redis_instances_share_memory_and_differ_where_asked(role: Any) -> None:
+    made = role(
+        "redis",
+        redis_instances=[
+            {"name": "main", "maxmemory_policy": "noeviction"},
+            {"name": "cache", "port": 6381, "appendonly": False, "snapshots": False},
+            {"name": "fixed", "port": 6391, "maxmemory_mb": 100, "settings": {"hz": 5}},
+        ],
+    )
+    # 4096 MB / 8, less 100, by two; the ones on disk count twice.
+    assert made.expression("__redis_worst_mb") == 206 * 2 + 206 + 100 * 2
+    cache = dict(redis_settings(redis_file(made, "redis.conf.j2", "cache")))
+    assert (cache["maxmemory"], cache["appendonly"], cache["save"]) == ("206mb", "no", '""')
+    assert cache["dir"] == "/var/lib/redis/cache"
+    assert cache["pidfile"] == "/run/redis-cache/redis-server.pid"
+    fixed = dict(redis_settings(redis_file(made, "redis.conf.j2", "fixed")))
+    assert (fixed["hz"], fixed["maxmemory"]) == ("5", "100mb")
+    told = made.expression("__redis_list | map(attribute='unit')")
+    assert told == ["redis-server", "redis-server@cache", "redis-server@fixed"]
+    # Shown at higher verbosity.
+    assert "password" not in str(made.expression("__redis_list"))
+
+
+@pytest.mark.parametrize(
+    ("plain", "before", "port"),
+    [
+        ("closed", "main plain", 0),
+        ("keep", "main plain", 6379),
+        ("keep", "", 0),
+        ("open", "", 6379),
+    ],
+)
+def test_redis_plain_port_beside_tls(role: Any, plain: str, before: str, port: int) -> None:
+    made = role(
+        "redis",
+        redis_tls_certificate="/c",
+        redis_tls_key="/k",
+        redis_tls_plain=plain,
+        __redis_before={"stdout_lines": [before]},
+    )
+    told = dict(redis_settings(redis_file(made, "redis.conf.j2")))
+    assert (told["port"], told["tls-port"]) == (str(port), "6380")
+    assert ("unixsocket" in told) is (port == 0)
+
+
+@pytest.mark.parametrize(
+    ("packages", "choice", "server"),
+    [
+        ([], "auto", "redis"),
+        (["valkey-server"], "auto", "valkey"),
+        (["redis-server"], "auto", "redis"),
+        ([], "valkey", "valkey"),
+    ],
+)
+def test_which_server(role: Any, packages: list[str], choice: str, server: str) -> None:
+    made = role("redis", redis_server=choice)
+    made.variables["ansible_facts"] = {
+        **made.variables["ansible_facts"],
+        "packages": dict.fromkeys(packages, [{"version": "1"}]),
+    }
+    assert made.expression("__redis_server") == server
+    assert made.expression("__redis_list[0].path") == f"/etc/{server}/{server}.conf"
+
+
+REFUSED = [
+    ({"redis_bind": ["0.0.0.0"], "redis_password": "short"}, "open to the network"),
+    ({"redis_memory_mb": 9999999}, "memory"),
+    ({"redis_password": "a\nb"}, "password"),
+    ({"redis_users": [{"name": "a b", "password": "c"}]}, "names of users"),
+    ({"redis_users": [{"name": "default", "password": "c"}]}, "reserved names of users"),
+    ({"redis_users": [{"name": "a", "password": ""}]}, "empty password"),
+    ({"redis_users": [{"name": "a", "password": "b", "rules": "+get >x"}]}, "rules"),
+    ({"redis_instances": [{"name": "main"}, {"name": "b", "port": 6379}]}, "ports only once"),
+    ({"redis_instances": [{"name": "main"}, {"name": "main"}]}, "names only once"),
+    ({"redis_instances": [{"name": "../x"}]}, "names of instances"),
+    ({"redis_tls_certificate": "/c"}, "whole TLS"),
+    ({"redis_tls_auth_clients": True}, "certificates of clients"),
+    ({"redis_server": "valkey"}, "one kind of server"),
+]
+
+
+@pytest.mark.parametrize(("given", "name"), [({}, ""), *REFUSED])
+def test_redis_refuses(role: Any, loader: Any, given: dict[str, Any], name: str) -> None:
+    from pathlib import Path
+
+    path = Path(__file__).resolve().parents[2] / "roles/redis/tasks/preflight.yml"
+    tasks = loader.load_from_file(str(path), unsafe=False, trusted_as_template=True)
+    checks = next(task["loop"] for task in tasks if task["name"] == "Refuse what can't work")
+    made = role("redis", **{**ADMIN, **given})
+    made.variables["ansible_facts"] = {
+        **made.variables["ansible_facts"],
+        "packages": {"redis-server": [{"version": "5:7.0.15-1"}]},
+    }
+    failed = [one["name"] for one in checks if not made.expression(one["that"].strip("{} \n"))]
+    assert failed == ([name] if name else []) or (name and name in failed)
 
 
 APP = {
@@ -645,33 +915,85 @@ def test_the_main_file(role: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["shop", "odd name's", 'a "b"', "ü", "{{ x }}"])
-def test_the_backup_program_is_python_and_has_its_settings(role: Any, name: str) -> None:
-    text = role("backup", backup_databases=[name], backup_folder="/srv/a b's").file(
-        "golive-backup.py.j2"
-    )
-    tree = ast.parse(text)
-    settings = next(
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SETTINGS"
-    )
-    assert isinstance(settings, ast.Call)
-    told = json.loads(ast.literal_eval(settings.args[0]))
+def test_the_backup_program_gets_all_settings_it_knows(role: Any, name: str) -> None:
+    from dataclasses import fields
+
+    from ansible_collections.golive.webstack.plugins.module_utils.backup.common import Settings
+
+    made = role("backup", backup_databases=[name], backup_folder="/srv/a b's")
+    told = json.loads(made.expression("__backup_settings | to_nice_json(ensure_ascii=false)"))
+    assert set(told) == {field.name for field in fields(Settings)}
     assert told["databases"] == [name]
     assert told["folder"] == "/srv/a b's"
-    assert told["retention_days"] == 30
+    assert told["repositories"] == [1]
+    assert (told["port"], told["retention_days"]) == (5432, 30)
+    assert "pass" not in json.dumps(list(told))
+
+
+def test_the_backup_program_is_brought_whole(role: Any) -> None:
+    from pathlib import Path
+
+    source = Path(__file__).resolve().parents[2] / "plugins/module_utils/backup"
+    brought = {
+        file["path"]: file["content"]
+        for file in role("backup").expression("__backup_program_files")
+    }
+    assert brought == {
+        f"/usr/local/lib/golive/golive_backup/{path.name}": path.read_text()
+        for path in source.glob("*.py")
+    }
+    ast.parse(role("backup").file("golive-backup.j2"))
 
 
 def test_the_backup_units(role: Any) -> None:
-    made = role("backup")
-    assert dict(section(made.file("golive-backup.timer.j2"), "Timer"))["OnCalendar"] == (
-        "*-*-* 02:00:00 UTC"
+    jobs = {job["unit"]: job for job in role("backup").expression("__backup_jobs")}
+    made = role("backup", __backup_job=jobs["golive-backup"])
+    timer = dict(section(made.file("job.timer.j2"), "Timer"))
+    assert timer["OnCalendar"] == "*-*-* 02:00:00 UTC"
+    assert timer["Persistent"] == "true"
+    service = section(made.file("job.service.j2"), "Service")
+    assert dict(service)["ExecStart"] == "/usr/local/sbin/golive-backup run"
+    assert dict(service)["RestrictAddressFamilies"] == "AF_UNIX"
+    assert ("ReadWritePaths", '"-/var/backups/golive"') in service
+    odd = role(
+        "backup", backup_folder="/srv/50% of 'it' ü", backup_s3_endpoint="s3.example",
+        __backup_job=jobs["golive-backup-full"],
+    )  # fmt: skip
+    service = section(odd.file("job.service.j2"), "Service")
+    assert ("ReadWritePaths", """"-/srv/50%% of 'it' ü\"""") in service
+    assert dict(service)["RestrictAddressFamilies"] == "AF_UNIX AF_INET AF_INET6"
+    assert role("backup", backup_drill_schedule="").expression("__backup_timers") == [
+        f"golive-backup{name}.timer" for name in ("", "-full", "-diff", "-check")
+    ]
+
+
+def test_the_settings_of_pgbackrest(role: Any) -> None:
+    given = {
+        "backup_databases": ["shop"],
+        "__backup_secrets": {"secrets": {"backup_cipher_pass": "p=#;'\"%"}},
+        "__backup_clusters": {"stdout_lines": ["15 main 5432 online postgres /srv/pg /x.log"]},
+        "__backup_disk": {"stdout_lines": ["  1MB-blocks", "  40000"]},
+    }
+    local = dict(
+        line.split("=", 1)
+        for line in role("backup", **given).file("pgbackrest.conf.j2").splitlines()
+        if "=" in line and not line.startswith("#")
     )
-    service = dict(section(made.file("golive-backup.service.j2"), "Service"))
-    assert service["User"] == "postgres"
-    assert service["ReadWritePaths"] == '"/var/backups/golive"'
-    odd = role("backup", backup_folder="/srv/50% of 'it' ü").file("golive-backup.service.j2")
-    assert dict(section(odd, "Service"))["ReadWritePaths"] == """"/srv/50%% of 'it' ü\""""
+    assert local["repo1-cipher-pass"] == "p=#;'\"%"
+    assert local["pg1-path"] == "/srv/pg"
+    assert local["archive-push-queue-max"] == "10000MiB"
+    assert local["repo1-retention-full-type"] == "time"
+    assert not [key for key in local if key.startswith("repo2")]
+    remote = role(
+        "backup", **given, backup_s3_endpoint="s3:9", backup_s3_bucket="b", backup_s3_key="k",
+        backup_s3_secret="s/+=", backup_s3_path="/shop/", backup_s3_verify_tls=False,
+    ).file("pgbackrest.conf.j2")  # fmt: skip
+    for line in (
+        "repo2-path=/shop/pgbackrest", "repo2-s3-key-secret=s/+=", "repo2-s3-uri-style=path",
+        "repo2-storage-verify-tls=n", "repo2-cipher-type=aes-256-cbc",
+    ):  # fmt: skip
+        assert line in remote.splitlines()
+    assert "ca-file" not in remote
 
 
 @pytest.mark.parametrize("url", ["http://a/?x='1'&y=\"2\"", "https://a/%20$HOME{{ x }}\\"])
@@ -720,7 +1042,17 @@ def test_a_rotation_entry_with_everything(role: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "role_name", ["postgres", "redis", "gunicorn_app", "nginx", "logrotate", "monitoring", "backup"]
+    "role_name",
+    [
+        "postgres",
+        "redis",
+        "gunicorn_app",
+        "nginx",
+        "logrotate",
+        "monitoring",
+        "backup",
+        "certificates",
+    ],
 )
 def test_every_file_says_who_writes_it(role: Any, role_name: str) -> None:
     from pathlib import Path

@@ -90,7 +90,7 @@ def test_documentation_is_there(name: str) -> None:
 
 
 def test_the_closest_name_is_a_slip_of_the_pen_away() -> None:
-    names = ["webstack_domain", "webstack_tls", "webstack_load"]
+    names = ["webstack_domain", "webstack_tls", "webstack_static"]
     assert closest("webstack_domian", names) == "webstack_domain"
     assert closest("my_own", names) == ""
     with pytest.raises(AnsibleFilterError):

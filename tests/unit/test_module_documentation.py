@@ -26,6 +26,11 @@ MODULES = [
     "app_release_info",
     "app_release_lock",
     "app_release_source",
+    "postgres_host",
+    "postgres_tls",
+    "postgres_privileges",
+    "postgres_indexes",
+    "postgres_tables",
 ]
 PACKAGE = "ansible_collections.golive.webstack.plugins.modules"
 

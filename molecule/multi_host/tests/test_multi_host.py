@@ -67,8 +67,69 @@ def connect(host, name, target, port):
     return other(host, name).run("python3 -c %s %s %s", script, address(host, target), str(port))
 
 
-def test_redis_answers_only_with_the_password(host):
-    assert "NOAUTH" in connect(host, "mh-mon", "mh-cache", 6379).stdout
+def by_tls(host, name, target, port, trusted):
+    """What a TLS client on one host sees of another: the first bytes, or the error."""
+    script = (
+        "import socket,ssl,sys\n"
+        "address,port,ca=sys.argv[1:]\n"
+        "context=ssl.create_default_context(cafile=ca or None)\n"
+        "s=context.wrap_socket(socket.create_connection((address,int(port)),5),"
+        "server_hostname=address)\n"
+        "s.sendall(b'PING\\r\\n'); print(s.recv(200))"
+    )
+    return other(host, name).run(
+        "python3 -c %s %s %s %s", script, address(host, target), str(port), trusted
+    )
+
+
+CA = "/etc/golive/tls/ca.crt"
+
+
+def test_redis_answers_by_tls_alone_and_asks_who_it_is(host):
+    assert "NOAUTH" in by_tls(host, "mh-app1", "mh-cache", 6380, CA).stdout
+    assert "CERTIFICATE_VERIFY_FAILED" in by_tls(host, "mh-app1", "mh-cache", 6380, "").stderr
+    assert "ConnectionRefusedError" in connect(host, "mh-mon", "mh-cache", 6379).stderr
+
+
+def test_the_application_speaks_tls_with_redis_and_postgres(host, visitor):
+    visitor.log_in()
+    for _ in range(10):
+        visitor.json("/api/logs?limit=1")
+    sockets = other(host, "mh-app1").check_output(
+        "ss -Htn state established dst %s", address(host, "mh-cache")
+    )
+    assert ":6380" in sockets and ":6379" not in sockets
+    script = (
+        "import os,psycopg2\n"
+        "for line in open('/etc/live-dashboard/slots/live/environment'):\n"
+        "  if line.startswith('DATABASE_URL='): url=line.split('=',1)[1].strip().strip('\"')\n"
+        "for mode in ('verify-full','disable'):\n"
+        "  try:\n"
+        "    c=psycopg2.connect(url.replace('verify-full',mode)).cursor()\n"
+        "    c.execute('SELECT ssl FROM pg_stat_ssl WHERE pid=pg_backend_pid()')\n"
+        "    print(mode,c.fetchone()[0])\n"
+        "  except psycopg2.OperationalError as error: print(mode,error)\n"
+    )
+    told = other(host, "mh-app1").check_output(
+        "/srv/live-dashboard/current/.venv/bin/python -c %s", script
+    )
+    assert "verify-full True" in told
+    assert "no encryption" in told.split("disable", 1)[1]
+
+
+def test_each_host_has_a_key_of_its_own_and_one_authority(host):
+    names = ("mh-app1", "mh-app2", "mh-db", "mh-cache")
+    keys = {other(host, name).check_output("sha256sum </etc/golive/tls/host.key") for name in names}
+    trusted = {other(host, name).file(CA).content_string for name in names}
+    assert (len(keys), len(trusted)) == (4, 1)
+    assert other(host, "mh-db").file("/etc/golive/tls/authority/1.key").exists
+    assert not other(host, "mh-cache").file("/etc/golive/tls/authority").exists
+
+
+def test_files_of_each_host_are_backed_up(host):
+    for name in ("mh-app1", "mh-app2", "mh-db", "mh-cache", "mh-proxy"):
+        told = other(host, name).check_output("golive-backup-files status")
+        assert '"success": 1' in told
 
 
 def test_postgres_lets_in_the_application_hosts_only(host):
@@ -87,7 +148,7 @@ def test_postgres_lets_in_the_application_hosts_only(host):
     assert copied.rc == 1
     rules = other(host, "mh-db").check_output(
         'runuser -u postgres -- psql -XAtq -c "SELECT address FROM pg_hba_file_rules'
-        " WHERE type = 'host' AND 'live_validation_dashboard' = ANY (database) ORDER BY 1\""
+        " WHERE type = 'hostssl' AND 'live_validation_dashboard' = ANY (database) ORDER BY 1\""
     )
     assert set(rules.split()) == {address(host, "mh-app1"), address(host, "mh-app2")}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playbook_run import ROOT, play
 from visitor import Visitor, Visits
 
 pytestmark = pytest.mark.units(
@@ -120,6 +121,30 @@ def test_the_next_insert_gets_a_free_id(host):
     )
     assert host.check_output(PSQL + query) == "t"
     host.check_output(PSQL + "\"DELETE FROM log_entries WHERE message = 'next'\"")
+
+
+def test_a_load_test_that_misses_its_targets_says_what_was_short(host):
+    code, output = play(
+        "load_test",
+        *("-e", f"webstack_app_source={ROOT}/examples/live_dashboard"),
+        *("-e", json.dumps({"webstack_load_targets": {"p95_ms": 0.001}})),
+    )
+    assert code != 0
+    assert "light: p95 was" in output and "(target: below 0.001)" in output
+    kept = host.check_output("ls /var/lib/golive/live-dashboard/load_tests").split()
+    # One of the site's own run, and this one.
+    assert len([name for name in kept if name.endswith(".json")]) >= 2
+    newest = json.loads(
+        host.check_output("cat $(ls -t /var/lib/golive/live-dashboard/load_tests/*.json | head -1)")
+    )
+    assert newest["figures"]["requests"] == 50 and newest["figures"]["failed"] == 0
+    assert newest["compared"]
+    (samples,) = newest["samples"].values()
+    assert samples[0]["max_connections"] >= 100 and "hits" in samples[0]
+    page = host.check_output(
+        "cat $(ls -t /var/lib/golive/live-dashboard/load_tests/*.html | head -1)"
+    )
+    assert "Targets missed" in page
 
 
 KILLED = {
