@@ -230,9 +230,11 @@ def test_one_bit_in_a_backup_fails_the_drill(host):
     ).splitlines()[0]
     flip(host, path)
     try:
-        assert "pgbackrest ended with" in refused(host, "drill", "--repository", "1")
+        # The restore meets it, or pgbackrest verify where a later backup has replaced that file.
+        assert "golive-backup drill: pgbackrest" in refused(host, "drill", "--repository", "1")
     finally:
         flip(host, path)
+    assert good(host, "drill", "--repository", "1")["result"] == "passed"
 
 
 def test_missing_wal_is_told(host):

@@ -134,17 +134,21 @@ def _ensure(settings: Settings) -> bool:
             if not dump.manifests(settings, database)[0]["drill"]:
                 dump.drill(settings, database)
                 changed = True
-        if settings.databases and settings.drill_maximum_age_hours > 0 and _drill_is_late(settings):
-            drill.drill(settings)
-            changed = True
+        if settings.databases and settings.drill_maximum_age_hours > 0:
+            for number in _drills_due(settings):
+                drill.drill(settings, number)
+                changed = True
     return changed
 
 
-def _drill_is_late(settings: Settings) -> bool:
-    done = [one for one in metrics.states(settings) if one["kind"] == "drill"]
-    newest = max((one.get("last_success") or 0 for one in done), default=0)
-    late = now().timestamp() - newest > settings.drill_maximum_age_hours * 3600
-    return late or any(one.get("success") == 0 for one in done)
+def _drills_due(settings: Settings) -> list[int]:
+    """The repositories whose last drill failed; else, if the last good one is late, any (0)."""
+    last = {one: metrics.state(settings, "drill", f"repo{one}") for one in settings.repositories}
+    failed = [number for number, told in last.items() if told.get("success") == 0]
+    if failed:
+        return failed
+    newest = max((told.get("last_success") or 0 for told in last.values()), default=0)
+    return [0] if now().timestamp() - newest > settings.drill_maximum_age_hours * 3600 else []
 
 
 def _drill(settings: Settings, repository: int) -> dict[str, Any]:
