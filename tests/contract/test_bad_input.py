@@ -65,6 +65,11 @@ ONE = {"web1": {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_user": 
         ({**GOOD, "webstack_zebra": 1}, "webstack_zebra is not a setting."),
         ({**GOOD, "webstack_watch_seconds": "soon"}, "webstack_watch_seconds"),
         ({**GOOD, "webstack_tls": "letsencrypt"}, "none, given, self_signed, acme"),
+        ({**GOOD, "survey_webstack_tls": "letsencrypt"}, "none, given, self_signed, acme"),
+        (
+            {"survey_webstack_tls": "", "survey_webstack_app_version": "as in the inventory"},
+            "Set webstack_app_source",
+        ),
         ({**GOOD, "webstack_sqlite_live": True}, "webstack_sqlite_live needs webstack_sqlite_file"),
     ],
 )
