@@ -162,7 +162,8 @@ def _make_plain(docker: Docker, name: str) -> None:
                 " GOLIVE_DEBIAN_MIRROR to the address of a mirror, then run this command again."
                 f" Log: {log}"
             )
-        docker.run("import", *_labels(name), str(archive), tag(name), timeout=900)
+        with exclusive("image-names"):
+            docker.run("import", *_labels(name), str(archive), tag(name), timeout=900)
 
 
 def _make_cached(docker: Docker, name: str) -> None:
@@ -181,7 +182,8 @@ def _make_cached(docker: Docker, name: str) -> None:
                 f"{tail(log, 10)}\nContainers need a network route to Debian's archive: set"
                 f" http_proxy, or GOLIVE_DEBIAN_MIRROR to the address of a mirror. Log: {log}"
             )
-        docker.run("commit", *_labels(name), container, tag(name), timeout=900)
+        with exclusive("image-names"):
+            docker.run("commit", *_labels(name), container, tag(name), timeout=900)
     finally:
         docker.try_run("rm", "-f", container)
 
@@ -202,8 +204,10 @@ def ensure_image(docker: Docker, name: str) -> str:
                 _make_cached(docker, name)
             else:
                 _make_plain(docker, name)
-            # Its predecessor has lost its name; in use by a container it stays.
-            docker.try_run("image", "prune", "-f", "--filter", f"label={LABEL}=image")
+            # Its predecessor has lost its name; in use by a container it stays. Another image that is
+            # made at the same time has no name for a moment, and must not go.
+            with exclusive("image-names"):
+                docker.try_run("image", "prune", "-f", "--filter", f"label={LABEL}=image")
             note(f"{tag(name)} is ready after {time.monotonic() - began:.0f} s")
     return tag(name)
 

@@ -54,7 +54,9 @@ INSERT INTO logs SELECT i, i % 2 + 1, datetime(1700000000 + i, 'unixepoch'),
 """
 # Stops at a share of the rows, or when a phase begins, says so, and waits.
 CHILD = """
-import sys
+import signal, sys
+# Whoever runs the tests in the background of a shell has made them deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import (
     load, parallel, progress
 )
