@@ -204,8 +204,8 @@ def ensure_image(docker: Docker, name: str) -> str:
                 _make_cached(docker, name)
             else:
                 _make_plain(docker, name)
-            # Its predecessor has lost its name; in use by a container it stays. Another image that is
-            # made at the same time has no name for a moment, and must not go.
+            # Its predecessor has lost its name; in use by a container it stays. Another image that
+            # is made at the same time has no name for a moment, and must not go.
             with exclusive("image-names"):
                 docker.try_run("image", "prune", "-f", "--filter", f"label={LABEL}=image")
             note(f"{tag(name)} is ready after {time.monotonic() - began:.0f} s")
