@@ -60,6 +60,8 @@ def api():
         yield running
 
 
+# Some sixty modules twice: on one of the two supported versions is enough.
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="run on the newer ansible-core")
 def test_it_makes_all_once_and_changes_nothing_the_second_time(api, tmp_path):
     done = configure(api, tmp_path, GOOD)
     assert done.returncode == 0, done.stdout + done.stderr
