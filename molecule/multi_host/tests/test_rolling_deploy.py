@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def away(host) -> list[str]:
 
 def test_the_others_get_the_release_when_a_host_can_not_be_reached(host, source, away, visitor):
     before = live(host)
-    (source / "RELEASE").write_text("while one is away\n")
+    (source / "RELEASE").write_text(f"while one is away, {time.time()}\n")
     with Visits(visitor) as visits:
         code, output = play("deploy", "-e", f"webstack_app_source={source}", *away)
     assert code != 0
