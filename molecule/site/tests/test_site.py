@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playbook_run import ROOT, play
-from visitor import Visitor, Visits
+from visitor import Visitor
 
 pytestmark = pytest.mark.units(
     "live-dashboard.service",
@@ -91,8 +91,9 @@ def test_secrets_are_root_only_and_nowhere_in_the_open(host):
     assert folder.mode == 0o700
     password = host.file(f"{folder.path}/database_password")
     assert (password.mode, password.user) == (0o600, "root")
-    # The second is the running instance's own copy.
-    environments = ["/etc/live-dashboard/environment", "/etc/live-dashboard/slots/a/environment"]
+    # The others are the copies of the running instance and of the one before it.
+    environments = ["/etc/live-dashboard/environment"]
+    environments += host.check_output("ls /etc/live-dashboard/slots/[ab]/environment").split()
     for path in environments:
         environment = host.file(path)
         assert (environment.mode, environment.user) == (0o600, "root"), path
@@ -156,26 +157,32 @@ KILLED = {
 
 
 @pytest.mark.parametrize("part", KILLED)
-def test_a_killed_part_comes_back_by_itself_under_load(part, host, visitor):
+def test_a_killed_part_comes_back_by_itself(part, host, visitor):
     visitor.log_in()
     before = visitor.json("/api/stats")["counts"]
-    with Visits(visitor, "/") as visits:
-        wait(lambda: len(visits.statuses) > 20)
-        host.check_output(KILLED[part])
-        wait(lambda: visits.statuses[-20:] == [200] * 20)
-    assert visits.statuses[:20] == [200] * 20
+    host.check_output(KILLED[part])
+    wait(lambda: [is_well(visitor) for _unused in range(3)] == [True] * 3)
     # The session and every row are there as before.
     assert visitor.json("/api/stats")["counts"] == before
     assert visitor.json("/api/logs?limit=1")["items"]
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
 
 
+def is_well(visitor) -> bool:
+    """By what no cache answers: the database's rows, and the session."""
+    time.sleep(0.5)
+    try:
+        return [visitor.get(path)[0] for path in ("/health", "/api/logs?limit=1")] == [200, 200]
+    except OSError:
+        return False
+
+
 def wait(reached: Callable[[], bool]) -> None:
-    for _ in range(300):
+    for _ in range(60):
         if reached():
             return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that in 30 seconds")
+        time.sleep(0.5)
+    raise AssertionError("it did not come to that")
 
 
 def test_the_report_tells_of_eight_phases(host):

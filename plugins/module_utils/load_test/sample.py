@@ -165,14 +165,19 @@ def measure(made: list[Probe]) -> dict[str, Any]:
 
 
 def start(path: str, seconds: float, parts: dict[str, Any]) -> list[str]:
-    """Begin in a process of its own; what can't be measured, in words."""
+    """Begin in a process of its own; what can't be measured, in words.
+
+    That process opens the connections: one of PostgreSQL that two processes have is closed for both
+    when the first of them ends.
+    """
     stop(path)
-    made, failed = probes(parts)
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
-    child = os.fork()
-    if child:
-        return failed
+    told, tells = os.pipe()
+    if os.fork():
+        os.close(tells)
+        with os.fdopen(told, encoding="utf-8") as answer:
+            return list(json.loads(answer.read() or "[]"))
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
@@ -180,6 +185,9 @@ def start(path: str, seconds: float, parts: dict[str, Any]) -> list[str]:
             os.dup2(null, number)
         with open(f"{path}.pid", "w", encoding="utf-8") as stream:
             stream.write(str(os.getpid()))
+        made, failed = probes(parts)
+        with os.fdopen(tells, "w", encoding="utf-8") as answer:
+            json.dump(failed, answer)
         end = time.monotonic() + seconds
         with open(path, "a", encoding="utf-8") as stream:
             while time.monotonic() < end:
@@ -188,7 +196,6 @@ def start(path: str, seconds: float, parts: dict[str, Any]) -> list[str]:
                 stream.flush()
     finally:
         os._exit(0)
-    return []
 
 
 def stop(path: str) -> list[dict[str, Any]]:
