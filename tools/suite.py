@@ -128,6 +128,8 @@ class Run:
             with self.log.open("a") as stream:
                 for coloured in process.stdout:
                     line = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+                    if re.match(r"[A-Z]+ +\[\w+ > \w+\] Execut", line):
+                        line = f"{time.monotonic() - self.began:5.0f} s  {line}"
                     stream.write(line)
                     stream.flush()
                     if self.context.verbose:

@@ -20,7 +20,7 @@ from app.services.cache_service import CacheService
 from app.services.otp_service import make_sender
 from app.services.redis_guard import RedisGuard, make_client
 from app.services.sessions import GuardedRedisSessions
-from app.utils.logging_utils import configure_logging, init_request_logging
+from app.utils.logging_utils import configure_logging, init_request_logging, name_statements
 from config.config import BASE_DIR, from_env
 
 __all__ = ["create_app"]
@@ -45,6 +45,8 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             event.listen(db.engine, "connect", _enforce_foreign_keys)
+        else:
+            name_statements(db.engine)
         watch_pool(db.engine)
 
     guard = RedisGuard()

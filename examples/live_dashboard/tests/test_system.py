@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import API_KEY
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app import create_app
@@ -229,3 +230,14 @@ def test_config_defaults_and_urls() -> None:
 def test_config_errors_name_the_variable(env: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_env(env)
+
+
+def test_statements_name_their_request(app: Flask, client: FlaskClient) -> None:
+    if app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+        pytest.skip("SQLite has no log")
+    with app.app_context():
+        engine = db.engine
+    statements: list[str] = []
+    event.listen(engine, "after_cursor_execute", lambda *args: statements.append(args[2]))
+    client.get("/api/stats", headers={"X-API-Key": API_KEY, "X-Request-ID": "id-78"})
+    assert statements and all(s.endswith("/* request_id=id-78 */") for s in statements)

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flask import Flask, Response, g, has_app_context, request
+from sqlalchemy import Engine, event
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -54,6 +55,19 @@ def configure_logging(level: str) -> None:
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(level)
+
+
+def _with_request_id(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+) -> tuple[str, Any]:
+    if has_app_context() and "request_id" in g:
+        statement = f"{statement} /* request_id={g.request_id} */"
+    return statement, parameters
+
+
+def name_statements(engine: Engine) -> None:
+    """Let a statement in PostgreSQL's log, slow or refused, name the request that sent it."""
+    event.listen(engine, "before_cursor_execute", _with_request_id, retval=True)
 
 
 def init_request_logging(app: Flask) -> None:
