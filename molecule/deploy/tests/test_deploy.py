@@ -84,7 +84,7 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def switches(host) -> dict:
+def switches(host, request) -> dict:
     """What the client saw, what was done, and what was live after each step."""
     done: list[dict] = []
     faults = itertools.cycle(("import", "unhealthy", "hang"))
@@ -110,10 +110,12 @@ def switches(host) -> dict:
                     }
                 )
         report = load.report()
-    for kind in ("deploy", "rollback", "bad"):
-        times = sorted(step["seconds"] for step in done if step["kind"] == kind)
-        print(f"{kind}: {len(times)} times, {times[0]:.1f} to {times[-1]:.1f} s each")
-    print({key: value for key, value in report.items() if key not in ("releases", "order")})
+    # The figures are worth reading when all is well, too.
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for kind in ("deploy", "rollback", "bad"):
+            times = sorted(step["seconds"] for step in done if step["kind"] == kind)
+            print(f"\n{kind}: {len(times)} times, {times[0]:.1f} to {times[-1]:.1f} s each")
+        print({key: value for key, value in report.items() if key not in ("releases", "order")})
     return {"report": report, "done": done}
 
 
