@@ -61,7 +61,8 @@ def _with_request_id(
     _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
 ) -> tuple[str, Any]:
     if has_app_context() and "request_id" in g:
-        statement = f"{statement} /* request_id={g.request_id} */"
+        # At the beginning: a statement has many lines, and the log names the time on the first one.
+        statement = f"/* request_id={g.request_id} */ {statement}"
     return statement, parameters
 
 
