@@ -26,9 +26,13 @@ TYPES = {"int": "A whole number.", "float": "A number."}
 
 
 def specifications() -> dict[str, dict[str, Any]]:
-    """Every setting and every role's variable by its name."""
+    """Every setting, variable of a playbook and variable of a role by its name."""
     shared = yaml.safe_load((ROOT / "playbooks/vars/settings.yml").read_text())
-    found: dict[str, dict[str, Any]] = dict(shared["__webstack_settings"])
+    objects = yaml.safe_load((ROOT / "awx/objects.yml").read_text())
+    found: dict[str, dict[str, Any]] = {
+        **shared["__webstack_settings"],
+        **objects["awx_playbook_variables"],
+    }
     for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
         found.update(yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"])
     return found
@@ -59,7 +63,8 @@ def question(name: str, option: dict[str, Any], override: dict[str, Any]) -> dic
     if option["type"] not in ("str", "path", *TYPES):
         raise ValueError(f"{name}: AWX has no question for the type {option['type']}")
     secret = option.get("no_log", False)
-    bounds = {"min": 0, "max": 1024, "default": "", "required": False}
+    required = option.get("required", False)
+    bounds = {"min": int(required), "max": 1024, "default": "", "required": required}
     return {**asked, "type": "password" if secret else "text", **bounds}
 
 

@@ -15,7 +15,11 @@ HEADER = "# Made by bin/lock from {source}; not to be edited by hand.\n"
 LOCKS = (
     ("requirements/control.in", "requirements/control-py311.txt", "3.11"),
     ("requirements/control.in", "requirements/control-py312.txt", "3.12"),
+    ("requirements/galaxy.in", "requirements/galaxy-py311.txt", "3.11"),
+    ("requirements/galaxy.in", "requirements/galaxy-py312.txt", "3.12"),
 )
+# ansible-builder reads plain lines only; the versions are the control node's.
+IMAGE = ("requirements/image/packages.in", "requirements/image/packages.txt", "3.12")
 COLLECTIONS = ("requirements/collections.in", "requirements/collections.txt", "3.12")
 
 
@@ -56,4 +60,5 @@ def main(arguments: list[str]) -> int:
     for source, target, python in LOCKS:
         _compile(uv, source, target, python)
     _compile(uv, *COLLECTIONS, "--no-deps")
+    _compile(uv, *IMAGE, "--no-generate-hashes", "--constraints", str(ROOT / LOCKS[1][1]))
     return 0

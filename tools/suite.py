@@ -12,12 +12,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import tools.galaxy
 from tools.collections import unpack_collections
 from tools.common import (
     CACHE,
@@ -53,7 +55,8 @@ from tools.python_env import (
 EXAMPLE = ROOT / "examples" / "live_dashboard"
 MOLECULE = ROOT / "molecule"
 # The longest first, so that none of them runs alone at the end.
-ORDER = ("multi_host", "deploy", "gunicorn_app", "backup", "cutover", "site", "postgres", "nginx")
+ORDER = ("multi_host", "deploy", "site", "gunicorn_app", "backup",
+         "cutover", "monitoring", "postgres", "redis", "nginx")  # fmt: skip
 OLDEST = "3.11"
 STAGE_SECONDS = 45 * 60
 HEARTBEAT = 60
@@ -273,6 +276,19 @@ def _service_host(run: Run, suite: str, packages: Sequence[str], script: str) ->
     )
 
 
+@contextlib.contextmanager
+def _part(run: Run, name: str) -> Iterator[Run]:
+    """A part that runs beside others; its log is added to the stage's when it has ended."""
+    part = Run(run.name, run.context, run.log.with_name(f"{run.log.name}.{name}"))
+    part.write("")
+    try:
+        yield part
+    finally:
+        with run.log.open("a") as stream:
+            stream.write(f"--- {name}\n{part.log.read_text(errors='replace')}")
+        part.log.unlink()
+
+
 def _dsn(address: str, database: str) -> str:
     return f"postgresql://golive_test:only-for-tests@{address}:5432/{database}"
 
@@ -292,17 +308,31 @@ def integration(run: Run) -> None:
     def against(suite: str) -> str:
         address = _service_host(run, suite, ["postgresql"], POSTGRES)
         env = {**environment(run.context.venv), "GOLIVE_TEST_DSNS": _dsn(address, "postgres")}
-        part = Run(run.name, run.context, run.log.with_name(f"{run.log.name}.{suite}"))
-        try:
+        with _part(run, suite) as part:
             part.check([tool(run, "python"), "-m", "pytest", "-q", "tests/integration"], env)
-        finally:
-            with run.log.open("a") as stream:
-                stream.write(f"--- {suite}\n{part.log.read_text(errors='replace')}")
-            part.log.unlink()
         return f"{suite}: {part.summary}"
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         run.summary = "; ".join(pool.map(against, SUITES))
+
+
+def galaxy(run: Run) -> None:
+    """What is published, looked at as Galaxy and its tools do."""
+    with tempfile.TemporaryDirectory(prefix="golive-galaxy-") as folder:
+        work = tools.galaxy.Work(Path(folder), run.check, run.write)
+        tools.galaxy.build(work)
+
+        def one(name: str, function: Callable[[tools.galaxy.Work], None]) -> None:
+            began = time.monotonic()
+            with _part(run, name) as part:
+                function(work.writing_to(part.check, part.write))
+            run.write(f"{name}: {time.monotonic() - began:.0f} s")
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            done = [pool.submit(one, *item) for item in tools.galaxy.PARTS.items()]
+        failed = [str(error) for future in done if (error := future.exception())]
+        if failed:
+            raise StageFailed("; ".join(failed))
 
 
 def scenario(run: Run) -> None:
@@ -378,6 +408,7 @@ def all_stages() -> list[Stage]:
     if has_interpreter(OLDEST) and choose_interpreter().version != OLDEST:
         stages.append(Stage("core219", "the three above on ansible-core 2.19", oldest))
     stages += [
+        Stage("galaxy", "the archive, ansible-test, galaxy-importer, documentation", galaxy),
         Stage("example", "the example application's own tests", example),
         Stage("example_services", "the same with real PostgreSQL and Redis", example_services,
               ("debian13-cached",), True),
@@ -386,7 +417,8 @@ def all_stages() -> list[Stage]:
     ]  # fmt: skip
     for name in scenarios():
         stages.append(Stage(name, f"Molecule scenario {name}", scenario, _images_of(name), True))
-    stages.append(Stage("demo", "bin/demo twice, then down", demo, ("debian12",), True))
+    # Before the short ones, for the same reason.
+    stages.insert(-3, Stage("demo", "bin/demo twice, then down", demo, ("debian12",), True))
     return stages
 
 

@@ -127,7 +127,7 @@ def save_redis(access: str, timeout: float = 3600) -> list[str]:
         instances = [one for one in json.load(handle) if one["persistent"]]
     files = []
     for one in instances:
-        login = [["AUTH", one["user"] or "default", one["password"]]] if one["password"] else []
+        login = (("AUTH", one["user"] or "default", one["password"]),) if one["password"] else ()
 
         def ask(*commands: Sequence[str], one: Any = one, login: Any = login) -> list[str]:
             try:
@@ -203,6 +203,7 @@ def restic(settings: Settings, repository: Repository, *words: str) -> tuple[int
         capture_output=True,
         text=True,
         errors="replace",
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 

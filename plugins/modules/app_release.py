@@ -11,27 +11,23 @@ short_description: Build, switch, roll back and remove the releases of an applic
 version_added: 0.2.0
 author: golive.webstack contributors (@golive-webstack)
 description:
-  - What the role M(golive.webstack.gunicorn_app) does on a host with an application's releases. The
-    role writes the units and settings that this module starts.
+  - What the role P(golive.webstack.gunicorn_app#role) does on a host with an application's
+    releases. The role writes the units and settings that this module starts.
   - A switch starts the new release beside the old one, lets it prove itself on a socket of its own,
     lets it take requests from the shared listening socket, and then drains and stops the old one.
     If the new release fails its proof, the old one has not noticed.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Tells whether something would be done.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: >-
       A release that is built or live already is left alone. V(restart), V(rollback) and
       V(take_back) act each time.
     support: partial
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 options:
   application:
     description: The application, as the role knows it.

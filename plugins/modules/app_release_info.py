@@ -11,20 +11,16 @@ short_description: Releases, slots, lock and history of an application on a host
 version_added: 0.2.0
 author: golive.webstack contributors (@golive-webstack)
 description:
-  - Tells what the role M(golive.webstack.gunicorn_app) keeps on a host. Changes nothing.
+  - Tells what the role P(golive.webstack.gunicorn_app#role) keeps on a host. Changes nothing.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only reads.
     support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
   idempotent:
     description: It changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   name:

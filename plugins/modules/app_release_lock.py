@@ -11,23 +11,19 @@ short_description: One deployment at a time on a host
 version_added: 0.2.0
 author: golive.webstack contributors (@golive-webstack)
 description:
-  - Takes or lets go of the lock of an application that the role M(golive.webstack.gunicorn_app)
-    deploys. The lock belongs to a run of Ansible, and a task of the same run that takes it again
-    refreshes it.
+  - Takes or lets go of the lock of an application that the role
+    P(golive.webstack.gunicorn_app#role) deploys. The lock belongs to a run of Ansible, and a
+    task of the same run that takes it again refreshes it.
   - A lock that another run holds is not an error of this module; look at RV(acquired).
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Tells whether the lock could be taken, and takes nothing.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: Taking what this run has, or letting go of what it has not, changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   name:

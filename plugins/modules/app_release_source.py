@@ -13,20 +13,16 @@ author: golive.webstack contributors (@golive-webstack)
 description:
   - Makes the folder that M(golive.webstack.release_archive) packs as a release. Meant to run once,
     on the control node.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It does the same, as its folder is a temporary one.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: The folder has to be new.
     support: none
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 options:
   source:
     description: Path or address of an archive, path of a wheel, or one version of a package.
@@ -69,7 +65,6 @@ path:
 """
 
 import os
-import pathlib
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
@@ -85,10 +80,9 @@ def _local(given):
     """The path of an archive, fetched if it is an address."""
     source = given["source"]
     if "://" not in source:
-        path = str(pathlib.Path(source).expanduser())
-        if not os.path.isfile(path):
+        if not os.path.isfile(source):
             raise ReleaseError(f"gunicorn_app_source {source} is no file on the control node.")
-        return path
+        return source
     path = os.path.join(given["dest"], "fetched-" + source.rstrip("/").rpartition("/")[2])
     try:
         with open_url(source, timeout=60) as answer, open(path, "wb") as stream:

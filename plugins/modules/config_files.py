@@ -16,6 +16,8 @@ description:
     into its place. A file that is refused leaves the old one as it was.
   - One task instead of two round trips for each file makes a second run of this collection fast.
     For a single file M(ansible.builtin.template) does the same.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: >-
@@ -27,10 +29,6 @@ attributes:
     support: full
   idempotent:
     description: A second run changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   directories:

@@ -14,20 +14,16 @@ description:
   - Begins to measure in a process of its own, and ends it and returns what it measured. Processors
     and memory always; PostgreSQL's connections, Redis's hits, nginx's connections and the requests
     that wait for a worker where it is told how to ask.
+extends_documentation_fragment:
+  - golive.webstack.attributes.debian
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Measures nothing.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: Each start begins anew.
     support: none
-  platform:
-    description: Where it runs.
-    platforms: debian
-    support: full
 options:
   state:
     description: Begin, or end and return.

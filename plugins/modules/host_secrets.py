@@ -20,6 +20,8 @@ notes:
   - The values are in the result. Always set C(no_log) to true on the task, or they are shown with
     C(-v) and kept in logs. The module itself keeps given values out of the host's log and
     out of the result's C(invocation).
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: >-
@@ -30,10 +32,6 @@ attributes:
     support: none
   idempotent:
     description: A secret that exists is returned as it is; a different length doesn't change it.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   directory:

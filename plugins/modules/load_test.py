@@ -16,20 +16,16 @@ description:
   - Shows its progress every two seconds on a terminal and every ten seconds in a log.
 requirements:
   - locust, in the Python that O(python) names
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: The profile is checked, and nothing is sent.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: Each run sends the load again.
     support: none
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 options:
   profile:
     description:

@@ -15,20 +15,16 @@ description:
     same profile, tells what was short on the hosts meanwhile, and writes the run as JSON and as one
     HTML page that needs nothing else.
   - It does not fail because of a missed target, so that a playbook can report first.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Compares and writes nothing.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: Each run of a load test is a file of its own.
     support: partial
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 options:
   name:
     description: Name of the profile, part of the files' names.

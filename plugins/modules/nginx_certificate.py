@@ -16,6 +16,8 @@ description:
   - Tells of certificates until when they hold, and whether a server on this host really shows them.
   - Tells which certificates certbot has yet to fetch.
   - Uses the program C(openssl); needs no library on the host.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells what would be made.
@@ -25,10 +27,6 @@ attributes:
     support: none
   idempotent:
     description: A second run makes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   self_signed:

@@ -15,6 +15,8 @@ description:
     folders, so that nginx sends them without compressing for each request.
   - A file is compressed again when its time of change is another. nginx does not compare the two,
     so run this whenever files change in place.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells which files would be written.
@@ -24,10 +26,6 @@ attributes:
     support: none
   idempotent:
     description: A second run writes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   folders:

@@ -15,19 +15,15 @@ description:
     there is no answer. Fails with all that was wrong.
   - Any status but 400 and 500 is an answer, as 502 to 504 tell of the application behind nginx.
     For more than that there is M(ansible.builtin.uri).
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only asks.
     support: full
-  diff_mode:
-    description: There is nothing to differ.
-    support: none
   idempotent:
     description: Never changes anything.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   sites:

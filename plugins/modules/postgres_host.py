@@ -14,19 +14,15 @@ description:
   - Tells the clusters of Debian's packaging, the libraries that each version can load, the kind and
     size of the disk below C(/var/lib/postgresql), and roles and databases of running clusters.
   - Works on a host without PostgreSQL, where most of it is empty. Changes nothing.
+extends_documentation_fragment:
+  - golive.webstack.attributes.debian
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only looks.
     support: full
-  diff_mode:
-    description: It only looks.
-    support: none
   idempotent:
     description: It only looks.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: debian
     support: full
 options: {}
 """

@@ -17,6 +17,8 @@ description:
     one covers it. A table or column that isn't there is told too, and is no error.
   - Reports unused, doubled and invalid indexes, foreign keys without an index, and large tables
     that are read from end to end. Of these nothing is changed.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells which would be made.
@@ -26,10 +28,6 @@ attributes:
     support: none
   idempotent:
     description: A second run changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   port:

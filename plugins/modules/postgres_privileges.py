@@ -16,6 +16,8 @@ description:
     connect at all; and roles that are members of others.
   - Runs as the system user postgres by the socket. Rights that somebody else granted stay; taken
     away are only those that PostgreSQL gives to everybody.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells the statements that would run.
@@ -25,10 +27,6 @@ attributes:
     support: none
   idempotent:
     description: A second run changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   port:

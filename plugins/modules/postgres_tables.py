@@ -14,6 +14,8 @@ description:
   - Sets the parameters that are given for a table, and lowers autovacuum's scale factors on tables
     from one million rows on, in three steps.
   - A scale factor that is none of these steps is somebody's own and stays. None is ever raised.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells the statements that would run.
@@ -23,10 +25,6 @@ attributes:
     support: none
   idempotent:
     description: A second run changes nothing as long as no table has grown into the next step.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   port:

@@ -17,19 +17,15 @@ description:
   - Before that, both are proved by a TLS handshake in memory. A key of another certificate, a
     certificate that has expired or isn't valid yet, a key with a passphrase and an unreadable
     file are refused, and nothing is changed.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Proves the pair, and tells what would change.
     support: full
-  diff_mode:
-    description: Nothing of it is shown.
-    support: none
   idempotent:
     description: A second run changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   certificate:

@@ -47,13 +47,10 @@ attributes:
   idempotent:
     description: A file that holds all that PostgreSQL holds is left alone.
     support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 extends_documentation_fragment:
   - golive.webstack.postgres
   - ansible.builtin.files
+  - golive.webstack.attributes
 options:
   dest:
     description:

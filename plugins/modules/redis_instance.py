@@ -19,6 +19,8 @@ description:
   - Certificates are read again, so a renewed one needs no restart.
 notes:
   - It starts and restarts nothing.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Tells what would change, in the files and in the running server.
@@ -29,10 +31,6 @@ attributes:
     details: The content of O(secret_files) and O(copies) is not shown.
   idempotent:
     description: A second run changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   program:

@@ -13,19 +13,15 @@ author: golive.webstack contributors (@golive-webstack)
 description:
   - Writes, reads and deletes a value at each place where a server listens, with TLS where it has
     that, and logs in as each of its users. Asks again for a while where nothing answers yet.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only asks.
     support: full
-  diff_mode:
-    description: There is nothing to differ.
-    support: none
   idempotent:
     description: Never changes anything that stays.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   instances:

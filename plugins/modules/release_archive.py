@@ -19,6 +19,8 @@ description:
 notes:
   - RV(ignore:changed) is always false. The module makes at most a file on the control node that
     the caller removes again; whether a host changes is decided by what unpacks it there.
+extends_documentation_fragment:
+  - golive.webstack.attributes
 attributes:
   check_mode:
     description: Computes the id and packs nothing; RV(path) is null.
@@ -28,10 +30,6 @@ attributes:
     support: none
   idempotent:
     description: The same content always gives the same id and the same archive.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   src:

@@ -19,19 +19,15 @@ description:
     which is beside it with C(.1) at its end, is read too.
   - A request failed when its status is 500 or more. A connection that became a WebSocket (status
     101) is counted and has no time.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only reads.
     support: full
-  diff_mode:
-    description: There is nothing to differ.
-    support: none
   idempotent:
     description: Never changes anything; what it tells goes with the log.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 options:
   path:

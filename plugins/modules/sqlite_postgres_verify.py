@@ -37,19 +37,14 @@ attributes:
       Compares and stores nothing. Without psycopg2, server, database or migrated tables it adds a
       note and succeeds with RV(compared) false. A refused login is an error.
     support: full
-  diff_mode:
-    description: Nothing is changed that could be shown.
-    support: none
   idempotent:
     description: Changed only when evidence is stored.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
     support: full
 extends_documentation_fragment:
   - golive.webstack.postgres
   - golive.webstack.postgres.source
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 options:
   depth:
     description:

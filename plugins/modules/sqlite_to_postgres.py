@@ -69,13 +69,10 @@ attributes:
       A schema that was migrated is left alone, whatever the application has written since, as long
       as the source hasn't changed.
     support: full
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 extends_documentation_fragment:
   - golive.webstack.postgres
   - golive.webstack.postgres.source
+  - golive.webstack.attributes
 options:
   source_changed:
     description:

@@ -19,6 +19,7 @@ TOLD = {
     "webstack_database_owner_url",
     "webstack_redis_url",
     "webstack_status",
+    "webstack_checklist",
     "webstack_report",
 }
 

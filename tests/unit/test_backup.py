@@ -152,7 +152,7 @@ prev 0/0A000150, desc: ABORT 2026-11-22 14:45:00.500000 UTC
 
 def test_commits_that_waldump_tells() -> None:
     found = moment.commits(DUMPED)
-    assert [lsn for lsn, _ in found] == ["0/0A0000C8", "0/0A000188", "0/0B000188"]
+    assert [lsn for lsn, _when in found] == ["0/0A0000C8", "0/0A000188", "0/0B000188"]
     assert found[1][1] == datetime.datetime(2026, 11, 22, 14, 44, 0, 1, tzinfo=UTC)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 
+from ansible_collections.golive.webstack.plugins.doc_fragments.attributes import (
+    ModuleDocFragment as Attributes,
+)
 from ansible_collections.golive.webstack.plugins.doc_fragments.postgres import ModuleDocFragment
 from ansible_collections.golive.webstack.plugins.module_utils.version import COLLECTION_VERSION
 
@@ -86,7 +90,15 @@ def test_documentation_parts(name: str) -> None:
     module = importlib.import_module(f"{PACKAGE}.{name}")
     text = yaml.safe_load(module.DOCUMENTATION)
     assert text["module"] == name and text["version_added"] and text["author"]
-    assert {"check_mode", "diff_mode", "idempotent", "platform"} <= set(text["attributes"])
+    attributes = set(text["attributes"])
+    for fragment in text.get("extends_documentation_fragment", []):
+        if fragment.startswith("golive.webstack.attributes"):
+            part = fragment.partition("golive.webstack.attributes")[2].lstrip(".").upper()
+            found = yaml.safe_load(getattr(Attributes, part or "DOCUMENTATION"))["attributes"]
+            # Otherwise the fragment is of no use.
+            assert not attributes & set(found)
+            attributes |= set(found)
+    assert {"check_mode", "diff_mode", "idempotent", "platform"} <= attributes
     for example in yaml.safe_load(module.EXAMPLES):
         used = {key for key in example if key.startswith("golive.webstack.")}
         assert used <= {f"golive.webstack.{other}" for other in MODULES}
@@ -95,4 +107,8 @@ def test_documentation_parts(name: str) -> None:
 
 
 def test_version() -> None:
-    assert yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"] == COLLECTION_VERSION
+    if (ROOT / "galaxy.yml").exists():
+        told = yaml.safe_load((ROOT / "galaxy.yml").read_text())
+    else:
+        told = json.loads((ROOT / "MANIFEST.json").read_text())["collection_info"]
+    assert told["version"] == COLLECTION_VERSION

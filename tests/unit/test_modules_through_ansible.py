@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.playing import run_play
+
+pytestmark = pytest.mark.skipif(
+    not Path(sys.executable).with_name("ansible-playbook").exists(),
+    reason="this environment, as ansible-test's own, has no ansible-playbook",
+)
 
 
 def play(folder: Path, tasks: list[dict[str, Any]], *options: str) -> tuple[int, str]:

@@ -175,7 +175,7 @@ def test_a_pair_is_proved(tmp_path: Path) -> None:
 
 def test_a_pair_that_cannot_work_is_refused(tmp_path: Path) -> None:
     certificate, key = make_pair(tmp_path, "a")
-    _, other = make_pair(tmp_path, "b")
+    _other_certificate, other = make_pair(tmp_path, "b")
     empty = tmp_path / "empty"
     empty.touch()
     locked = tmp_path / "locked.key"

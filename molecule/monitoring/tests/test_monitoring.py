@@ -124,7 +124,7 @@ def test_the_check_may_write_its_metrics_only(host):
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "ProtectHome=yes",
-        "ReadWritePaths=/var/lib/prometheus/node-exporter",
+        "ReadWritePaths=/var/lib/prometheus/node-exporter /var/lib/golive/monitoring",
     }
 
 

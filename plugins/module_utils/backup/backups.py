@@ -10,8 +10,6 @@ import os
 import time
 from typing import Any
 
-import psycopg2
-
 from . import dump, evidence, metrics
 from .common import (
     BackupError,
@@ -24,6 +22,7 @@ from .common import (
     told_time,
     write_json,
 )
+from .driver import psycopg2
 from .pgbackrest import PLACE, Backup, PgBackRest, Repository, gaps
 
 
@@ -75,7 +74,7 @@ def apply(settings: Settings, path: str) -> dict[str, Any]:
             )
         moment = server.one("SELECT clock_timestamp()")
         server.ask("SELECT pg_reload_conf()")
-        for _ in range(100):
+        for _attempt in range(100):
             if server.one("SELECT pg_conf_load_time() > %s", moment):
                 break
             time.sleep(0.1)

@@ -11,6 +11,8 @@ status   tell what there is; 1 if something is late, missing or failing
 
 from __future__ import annotations
 
+# It runs on the host without Ansible, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import argparse
 import contextlib
 import json
@@ -20,8 +22,6 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
-
-import psycopg2
 
 from . import backups, drill, dump, metrics, restore
 from .common import (
@@ -33,12 +33,13 @@ from .common import (
     now,
     told_time,
 )
+from .driver import psycopg2
 from .pgbackrest import PgBackRest, points
 
 USER = "postgres"
 
 
-def _interrupted(number: int, _: Any) -> None:
+def _interrupted(number: int, _frame: Any) -> None:
     signal.signal(number, signal.SIG_IGN)
     raise BackupError(f"Stopped by signal {number}. Nothing that was begun counts; run it again.")
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+# It runs on the host without Ansible, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import contextlib
 import os
 import re
@@ -14,10 +16,9 @@ import subprocess
 import time
 from typing import Any
 
-import psycopg2
-
 from .common import BackupError, Settings, environment, run
 from .database import Server
+from .driver import psycopg2
 from .moment import Stop
 from .pgbackrest import Backup, PgBackRest
 
@@ -233,7 +234,7 @@ def stop_leftover(data: str) -> None:
         if data.encode() not in argv:
             return
         os.kill(pid, signal.SIGQUIT)
-        for _ in range(600):
+        for _attempt in range(600):
             os.kill(pid, 0)
             time.sleep(0.1)
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+# It runs on the host without Ansible, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import contextlib
 import dataclasses
 import datetime
@@ -212,7 +214,7 @@ def require_space(path: str, needed: float, what: str) -> None:
 
 def folder_size(path: str) -> int:
     total = 0
-    for base, _, names in os.walk(path):
+    for base, _folders, names in os.walk(path):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(base, name)).st_size

@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
-import psycopg2.extensions
+from .driver import psycopg2
 
 # A value's text must not depend on who asks: the settings that shape it are set on both sides.
 _SAME_TEXT = (

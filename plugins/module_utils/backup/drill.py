@@ -11,8 +11,6 @@ import re
 import time
 from typing import Any
 
-import psycopg2
-
 from . import dump, evidence, metrics
 from .cluster import Scratch, remove, replayed, target_options
 from .common import (
@@ -27,6 +25,7 @@ from .common import (
     told_time,
     write_json,
 )
+from .driver import psycopg2
 from .pgbackrest import PLACE, Backup, PgBackRest, Repository
 
 KEPT = 60
@@ -139,7 +138,7 @@ def _drill(settings: Settings, number: int, report: dict[str, Any]) -> None:
         )
     last_segment = newest_segment(repository)
     # Right after a backup the segment with its restore point may still be on its way.
-    for _ in range(60):
+    for _attempt in range(60):
         if not backup.point or segment_start(last_segment) > position(backup.point["lsn"]) - (
             1 << 24
         ):

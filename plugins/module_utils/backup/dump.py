@@ -12,8 +12,6 @@ import secrets
 import time
 from typing import Any
 
-from psycopg2 import sql
-
 from . import metrics
 from .common import (
     BackupError,
@@ -28,6 +26,7 @@ from .common import (
     write_json,
 )
 from .database import Server
+from .driver import sql
 
 
 def live(settings: Settings) -> Server:

@@ -14,11 +14,9 @@ import time
 import zlib
 from typing import Any
 
-import psycopg2
-from psycopg2 import sql
-
 from .common import BackupError, Settings, note, now, stamp, told_time, write_json
 from .database import Server
+from .driver import psycopg2, sql
 
 # An argument of a program has 128 KB at most.
 _LARGEST_ANNOTATION = 60_000
@@ -42,7 +40,7 @@ def told_name(key: str) -> str:
 def tables(cursor: Any) -> list[tuple[str, str]]:
     """Smallest first. What isn't in WAL (unlogged, temporary) isn't restored, and isn't listed."""
     cursor.execute(_TABLES)
-    return [(schema, table) for schema, table, _ in cursor.fetchall()]
+    return [(schema, table) for schema, table, _size in cursor.fetchall()]
 
 
 def sums(cursor: Any, wanted: list[tuple[str, str]], seconds: float | None) -> Sums:
@@ -142,7 +140,7 @@ def _capture(settings: Settings, server: Server) -> dict[str, Any]:
         else:
             lsn = server.one("SELECT pg_create_restore_point(%s)::text", point)
         moment = now()
-        for locker, _ in lockers.values():
+        for locker, _tables in lockers.values():
             locker.connection.rollback()
         server.ask("SELECT pg_switch_wal()")
         end = time.monotonic() + settings.evidence_seconds

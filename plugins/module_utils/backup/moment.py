@@ -10,6 +10,8 @@ second before it would lack the database. A position stops at once.
 
 from __future__ import annotations
 
+# It runs on the host without Ansible, so there is no module to run commands or to log.
+# pylint: disable=ansible-bad-function
 import dataclasses
 import datetime
 import os

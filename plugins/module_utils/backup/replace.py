@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
-from psycopg2 import sql
-
 from . import evidence
 from .common import BackupError, Settings, note, now, run, stamp
 from .database import Server
+from .driver import psycopg2, sql
 
 MARK = "golive: "
 _LISTS = {
@@ -143,7 +141,7 @@ def privilege_statements(name: str, told: dict[str, Any]) -> Iterator[sql.Compos
                 sql.SQL(" WITH GRANT OPTION" if grantable else ""),
             )
     for role, setting in told["settings"]:
-        key, _, value = setting.partition("=")
+        key, _equals, value = setting.partition("=")
         values = sql.SQL(", ").join(sql.Literal(one) for one in setting_values(key, value))
         start = (
             sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
@@ -264,9 +262,9 @@ def switch(live: Server, name: str, new: str, old: str, text: str, seconds: floa
         gate(live, old, True)
 
 
-def _rename(name: str, new: str) -> sql.Composed:
+def _rename(before: str, after: str) -> sql.Composed:
     return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-        sql.Identifier(name), sql.Identifier(new)
+        sql.Identifier(before), sql.Identifier(after)
     )
 
 

@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg2
-
 from . import dump, evidence, moment, replace
 from .cluster import (
     PORT,
@@ -45,6 +43,7 @@ from .common import (
 )
 from .database import Server
 from .drill import known
+from .driver import psycopg2
 from .pgbackrest import PLACE, Backup, PgBackRest, Repository, choose, listed, points
 
 AsPostgres = Callable[[Callable[[], Any]], Any]
@@ -408,7 +407,7 @@ def _flush_live(settings: Settings, backup: Backup) -> str:
         # A commit after the target is what lets recovery see that it has passed it.
         live.ask("SELECT pg_current_xact_id()")
         wanted = str(live.one("SELECT pg_walfile_name(pg_switch_wal())"))
-        for _ in range(1200):
+        for _attempt in range(1200):
             done = live.one("SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver")
             if done[8:24] >= wanted[8:24]:
                 return ""
@@ -635,7 +634,7 @@ def _swap(settings: Settings, told: dict[str, Any], as_postgres: AsPostgres) -> 
 
 
 def _wait_live(settings: Settings) -> None:
-    for _ in range(600):
+    for _attempt in range(600):
         if _answers(dump.live(settings)):
             return
         time.sleep(0.1)

@@ -257,7 +257,7 @@ def apply(
         done = []
         with Connection(port, wanted.name) as connection:
             # What changes hands takes its old owner's rights along, so it is looked at again.
-            for _ in range(3):
+            for _turn in range(3):
                 still = statements(wanted, read(connection, wanted))
                 done += still
                 if check or not still:

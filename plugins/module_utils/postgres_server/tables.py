@@ -42,7 +42,7 @@ def by_size(rows: float, current: Mapping[str, str]) -> dict[str, str]:
     reached = [step for step in STEPS if rows >= step[0]]
     if not reached:
         return {}
-    _, vacuum, analyze = reached[-1]
+    _rows, vacuum, analyze = reached[-1]
     wanted = dict.fromkeys(_VACUUM, vacuum) | dict.fromkeys(_ANALYZE, analyze)
     ours = {value for step in STEPS for value in step[1:]}
     return {

@@ -55,7 +55,7 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
         client.wrap_bio(to_client, to_server, server_side=False),
         server.wrap_bio(to_server, to_client, server_side=True),
     ]
-    for _ in range(8):
+    for _turn in range(8):
         for end in ends:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
