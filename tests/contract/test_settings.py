@@ -20,6 +20,7 @@ TOLD = {
     "webstack_redis_url",
     "webstack_status",
     "webstack_checklist",
+    "webstack_operations",
     "webstack_report",
 }
 
