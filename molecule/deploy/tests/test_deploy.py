@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deployments, rollbacks and bad releases under constant load: no request may be lost.
 
-GOLIVE_SWITCHES sets how many of each are done, 3 by default.
+GOLIVE_SWITCHES sets how many of each are done, 2 by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from playbook_run import EPHEMERAL, ROOT, kill, play, start
 pytestmark = pytest.mark.units("probe@a.service", "probe@b.service", "nginx.service")
 
 SOURCE = EPHEMERAL / "source"
-SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "3"))
+SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "2"))
 RATE = "80"
 REPORT = "/var/tmp/load.json"
 # No name comes twice, not in a second run on the same host either.
