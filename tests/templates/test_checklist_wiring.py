@@ -43,9 +43,9 @@ def test_an_entry_of_the_inventory_is_added_or_takes_the_place_of_parts(site: An
 
 def test_each_host_is_asked_for_what_it_serves_as(site: Any) -> None:
     value = site(MANY).value
-    assert value("db", "__webstack_checklist_groups") == ["database", "all"]
-    assert value("edge1", "__webstack_checklist_groups") == ["proxy", "load", "all"]
-    assert value("edge2", "__webstack_checklist_groups") == ["proxy", "all"]
+    assert value("db", "__webstack_checklist_groups") == ["database", "saved", "all"]
+    assert value("edge1", "__webstack_checklist_groups") == ["proxy", "load", "saved", "all"]
+    assert value("edge2", "__webstack_checklist_groups") == ["proxy", "saved", "all"]
     assert value("watch", "__webstack_checklist_groups") == ["monitoring", "all"]
     context = value("app2", "__webstack_checklist_context")
     assert context["app_listen"] == "10.0.0.22:8000" and context["workers"] == 40

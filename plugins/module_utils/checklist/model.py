@@ -15,7 +15,7 @@ FAILED = "failed"
 NOT_APPLICABLE = "not_applicable"
 PEOPLE = "people"
 STATES = (FAILED, PEOPLE, NOT_APPLICABLE, PROVED)
-GROUPS = ("database", "cache", "app", "proxy", "monitoring", "load", "all")
+GROUPS = ("database", "cache", "app", "proxy", "monitoring", "load", "saved", "all")
 KEYS = {"id", "phase", "source", "text", "hosts", "applies", "checks", "advice", "person"}
 
 _NAMED = re.compile(r"\{([a-z_]+)\}")
