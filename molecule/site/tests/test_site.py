@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -131,7 +132,8 @@ def test_a_load_test_that_misses_its_targets_says_what_was_short(host):
         *("-e", json.dumps({"webstack_load_targets": {"p95_ms": 0.001}})),
     )
     assert code != 0
-    assert "light: p95 was" in output and "(target: below 0.001)" in output
+    # On a busy machine other targets are missed too, and are told first.
+    assert re.search(r"light: .*?p95 was [0-9.e+]+ ms \(target: below 0\.001\)", output)
     kept = host.check_output("ls /var/lib/golive/live-dashboard/load_tests").split()
     # One of the site's own run, and this one.
     assert len([name for name in kept if name.endswith(".json")]) >= 2
