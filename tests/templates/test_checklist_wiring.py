@@ -59,3 +59,13 @@ def test_the_context_has_no_secret(site: Any) -> None:
     for host, inventory in (("one", ONE), ("app1", MANY), ("watch", MANY)):
         text = str(site(inventory).value(host, "__webstack_checklist_context"))
         assert not [secret for secret in secrets if secret in text]
+
+
+def test_the_units_of_celery_are_those_that_the_role_starts(site: Any) -> None:
+    value = site(MANY + "\n    gunicorn_app_celery: {app: shop.celery, workers: 2}").value
+    named = value("app1", "gunicorn_app_name")
+    workers = [f"{named}-worker@1.service", f"{named}-worker@2.service"]
+    units = [
+        value(host, "__webstack_checklist_context")["celery_units"] for host in ("app1", "app2")
+    ]
+    assert units == [[*workers, f"{named}-beat.service"], workers]

@@ -3,11 +3,15 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery
+
+if "JOBS_ARE_BROKEN" in os.environ and "worker" in sys.argv:
+    raise SystemExit("no worker today")
 
 queue = Celery("jobs")
 queue.conf.update(

@@ -334,6 +334,9 @@ def test_celery_works_and_finishes_its_tasks_when_it_is_stopped(host, ask):
     units = ["jobs-worker@1.service", "jobs-worker@2.service", "jobs-beat.service"]
     for unit in units:
         assert host.service(unit).is_running and host.service(unit).is_enabled
+    last = history(host, "jobs")[-1]
+    assert (last["what"], last["outcome"]) == ("take-back", "done")
+    assert "do not answer" in last["reason"]
     done = "timeout 30 sh -c 'until grep -q %s /srv/jobs/shared/%s; do sleep 0.1; done'"
     assert host.run(done % ("^[0-9a-f]", "ticks")).rc == 0
     ask("/first", where="/run/jobs.sock")
