@@ -194,12 +194,16 @@ class Api:
     def listed(self, endpoint: str, query: dict[str, str]) -> dict[str, Any]:
         wanted = {key.removeprefix("or__"): value for key, value in query.items()}
         wanted.pop("id", None)
+        begin = wanted.pop("name__startswith", "")
+        # How many on a page, and which: all are on one.
+        wanted.pop("page_size", None)
         kinds = ("job_templates", "workflow_job_templates", "projects")
         found = [
             self.shown(item)
             for item in self.objects.values()
             if item["endpoint"] in (kinds if endpoint == "unified_job_templates" else [endpoint])
             and all(str(item.get(key)) == value for key, value in wanted.items())
+            and str(item.get("name", "")).startswith(begin)
         ]
         return {"count": len(found), "next": None, "previous": None, "results": found}
 

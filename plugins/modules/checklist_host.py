@@ -14,19 +14,15 @@ description:
   - Runs the checks of checklist entries on this host and tells for each whether it is proved, has
     failed, is not applicable, or is for people to decide, with what was asked and what was said.
   - It only reads. A check that can't be run has failed, and says why.
+extends_documentation_fragment:
+  - golive.webstack.attributes.debian
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: It only reads.
     support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
   idempotent:
     description: It changes nothing.
-    support: full
-  platform:
-    description: Where it runs.
-    platforms: debian
     support: full
 options:
   entries:

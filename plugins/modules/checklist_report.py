@@ -16,20 +16,16 @@ description:
   - Writes the checklist as JSON, Markdown and one HTML page that needs nothing else, and prunes
     older ones of its folder. It does not fail because of a failed entry, so that a playbook can
     report first.
+extends_documentation_fragment:
+  - golive.webstack.attributes
+  - golive.webstack.attributes.no_diff
 attributes:
   check_mode:
     description: Merges, and writes nothing.
     support: full
-  diff_mode:
-    description: There is nothing to show.
-    support: none
   idempotent:
     description: Each checklist is a file of its own. What it is about is not changed.
     support: partial
-  platform:
-    description: Where it runs.
-    platforms: posix
-    support: full
 options:
   entries:
     description: The entries, as M(golive.webstack.checklist_host) takes them.

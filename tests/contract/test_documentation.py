@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from .conftest import ROOT
+from .conftest import ROOT, Command
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 SETTINGS = yaml.safe_load((ROOT / "playbooks/vars/settings.yml").read_text())["__webstack_settings"]
@@ -75,6 +78,48 @@ def test_the_tutorial_is_one_that_runs() -> None:
         ast.parse(text)
     for heading in re.findall(r"\]\(#([a-z-]+)\)", page.read_text()):
         assert re.search(rf"^## {heading}$", page.read_text(), re.MULTILINE | re.IGNORECASE)
+
+
+def test_the_roles_take_what_the_tutorial_sets() -> None:
+    options: dict[str, Any] = {}
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        options |= yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    for text in blocks(ROOT / "docs/tutorial.md", "yaml"):
+        given = {
+            name: value for name, value in yaml.safe_load(text)["all"]["vars"].items()
+            if not name.startswith("webstack_")
+        }  # fmt: skip
+        assert given.keys() <= options.keys()
+        spec = {name: {**options[name], "required": False} for name in given}
+        assert ArgumentSpecValidator(spec).validate(given).error_messages == []
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_the_tutorial_gets_as_far_as_the_host(which: int, tmp_path: Path, command: Command) -> None:
+    """Its commands, with its inventory; the application's folder is one that is here."""
+    page = ROOT / "docs/tutorial.md"
+    inventory = yaml.safe_load(blocks(page, "yaml")[which])
+    settings = inventory["all"]["vars"]
+    for name in ("webstack_app_source", "webstack_sqlite_file"):
+        if name in settings:
+            place = tmp_path / settings[name].lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch() if place.suffix else place.mkdir(exist_ok=True)
+            settings[name] = str(place)
+    # Nothing answers there.
+    inventory["all"]["hosts"]["web1"] |= {"ansible_host": "127.0.0.1", "ansible_port": 9}
+    (named,) = re.findall(r"^`(inventories/\S+)`:$", page.read_text(), re.MULTILINE)
+    (tmp_path / named).parent.mkdir(parents=True)
+    (tmp_path / named).write_text(json.dumps(inventory))
+    lines = re.findall(r"^ansible-playbook .*$", page.read_text(), re.MULTILINE)
+    assert len(lines) == 6 and all(f" -i {named} playbooks/" in line for line in lines)
+    program, *words = lines[0].split()
+    words = [str(ROOT / word) if word.startswith("playbooks/") else word for word in words]
+    done = command(
+        Path(sys.executable).parent / program, *words, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg")
+    )
+    assert done.returncode == 4
+    assert re.search(r"web1 .*changed=0 +unreachable=1 +failed=0", done.stdout)
 
 
 def quoted_messages() -> list[str]:
