@@ -125,10 +125,16 @@ def test_without_a_way_alerts_are_valid_and_go_nowhere(role: Any) -> None:
     assert [set(one) for one in told["receivers"]] == [{"name"}] * 3
 
 
+MIRROR = {"name": "mirror", "uris": ["file:/srv"], "suites": ["./"], "signed_by": "/srv/key.asc"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "refused"),
     [
         ({"monitoring_gate_listen": "0.0.0.0:9999"}, "door"),
+        ({"monitoring_repositories": [{**MIRROR, "name": "a b"}]}, "repositories"),
+        ({"monitoring_repositories": [{**MIRROR, "uris": ["/srv/mirror"]}]}, "repositories"),
+        ({"monitoring_repositories": [{**MIRROR, "suites": ["stable"]}]}, "repositories"),
         ({"monitoring_alert_mail_to": ["a@b.c"]}, "mail"),
         ({"monitoring_alert_webhook_url": "ftp://x"}, "addresses of alerts"),
         ({"monitoring_exporters": ["redis"]}, "redis servers"),

@@ -1003,7 +1003,7 @@ def test_the_health_program_is_python_and_asks_what_it_should(role: Any, url: st
     told: dict[str, Any] = {"__name__": "golive_health"}
     exec(compile(text, "golive-health", "exec"), told)
     assert told["CHECKS"] == checks
-    assert '{{name="{check["name"]}"}}' in text
+    assert '{{name="{check["name"]}",site="{check.get("site") or check["name"]}"}}' in text
 
 
 def test_the_monitoring_units(role: Any) -> None:

@@ -107,7 +107,7 @@ def test_one_host_is_its_own_site_rotation_and_check(one: Any) -> None:
     assert [entry["name"] for entry in one("logrotate_entries")] == ["live-dashboard", "nginx"]
     assert one("logrotate_entries")[0]["paths"] == ["/var/log/gunicorn/live_dashboard_*.log"]
     assert one("monitoring_health_checks") == [
-        {"name": "live-dashboard", "url": "http://127.0.0.1/"}
+        {"name": "live-dashboard", "site": "live_dashboard", "url": "http://127.0.0.1/"}
     ]
     assert one("backup_databases") == ["live_dashboard"]
 
@@ -175,7 +175,7 @@ def test_each_host_rotates_and_watches_what_it_has(many: Any) -> None:
              for host in ("db", "app1", "edge1")}  # fmt: skip
     assert names == {"db": [], "app1": ["live-dashboard"], "edge1": ["nginx"]}
     assert many("watch", "monitoring_health_checks") == [
-        {"name": "live-dashboard", "url": "http://10.0.0.31/"}
+        {"name": "live-dashboard", "site": "live_dashboard", "url": "http://10.0.0.31/"}
     ]
     assert many("app1", "monitoring_health_checks") == []
 

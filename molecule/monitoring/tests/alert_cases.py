@@ -117,7 +117,7 @@ CASES = [
     case("LatencyP99High", "warning", 20, times("1"), times("0.5")),
     case("LatencyP99High", "critical", 20, times("2.5"), times("1")),
     case("SiteDown", "critical", 5, *one('probe_success{job="site",site="shop",instance="a"}', 0, 1)),
-    case("HealthCheckFailed", "critical", 5, *one('golive_health_up{name="shop",instance="a"}', 0, 1)),
+    case("HealthCheckFailed", "critical", 5, *one('golive_health_up{name="shop",site="shop",instance="a"}', 0, 1)),
     case("HealthCheckStale", "warning", 21,
          age('golive_health_last_run_timestamp_seconds{instance="a"}'),
          {'golive_health_last_run_timestamp_seconds{instance="a"}': stay(1200)}),

@@ -28,7 +28,7 @@ def up(host):
     told = metrics(host)
     found = {}
     for name, value in told.items():
-        match = re.fullmatch(r'golive_health_up\{name="(.*)"\}', name)
+        match = re.fullmatch(r'golive_health_up\{name="(.*)",site="shop"\}', name)
         if match:
             found[match[1]] = value
     return found
@@ -139,3 +139,9 @@ def test_each_profile_of_the_load_is_kept_with_its_figures(host):
         assert run["figures"]["requests"] in wanted
         assert run["figures"]["endpoints"]["GET /first"]["requests"] == 2
         assert newest.replace(".json", ".html") in names
+
+
+def test_a_repository_that_is_no_longer_asked_for_is_gone(host):
+    """changes.yml had one, and saw that packages come from it."""
+    assert host.run("ls /etc/apt/sources.list.d/golive-monitoring-*").rc != 0
+    assert host.run("apt-cache show golive-of-the-mirror").rc != 0

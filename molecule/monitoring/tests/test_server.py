@@ -48,6 +48,17 @@ def ask(host, url, *login):
     return host.check_output("python3 -c " + words, ASK, url, *login)
 
 
+def tell(host, alerts):
+    script = (
+        "import sys, urllib.request as r\n"
+        "request = r.Request(sys.argv[1], sys.argv[2].encode(),"
+        " {'Content-Type': 'application/json', 'Authorization': sys.argv[3]})\n"
+        "r.urlopen(request, timeout=20).read()"
+    )
+    url = "http://127.0.0.1:9093/api/v2/alerts"
+    host.check_output("python3 -c %s %s %s %s", script, url, json.dumps(alerts), as_operator())
+
+
 def as_operator():
     return "Basic " + base64.b64encode(f"operator:{PASSWORD}".encode()).decode()
 
@@ -156,7 +167,7 @@ def test_failures_of_workers_are_counted(host):
 
 
 def test_an_alert_arrives_once_and_its_end_too(host):
-    """By webhook, mail and PagerDuty's protocol; and from golive-health alone."""
+    """By webhook, Slack, mail and PagerDuty's protocol; and from golive-health alone."""
     host.check_output("rm -f /run/receiver/*.jsonl; rm -f /run/target/*")
     host.check_output("systemctl start golive-health")
     host.check_output("rm -f /run/receiver/*.jsonl")
@@ -192,6 +203,14 @@ def test_an_alert_arrives_once_and_its_end_too(host):
         assert mail[0]["to"] == ["ops@example.com"]
         assert re.search(r"Subject: .*FIRING.*critical", mail[0]["text"])
         wait(lambda: [one for one in received(host, "posts") if one["path"] == "/pagerduty"])
+        slack = wait(lambda: [
+            one["body"] for one in received(host, "posts")
+            if one["path"] == "/slack" and "HealthCheckFailed" in json.dumps(one["body"])
+        ])  # fmt: skip
+        assert slack[0]["channel"] == "#alerts"
+        (shown,) = slack[0]["attachments"]
+        assert shown["color"] == "danger" and "FIRING" in shown["title"]
+        assert "#healthcheckfailed" in shown["text"]
     finally:
         host.check_output("rm -f /run/target/ill")
     assert host.run("systemctl start golive-health").rc == 0
@@ -225,6 +244,19 @@ def test_maintenance_holds_alerts_on_availability_back(host):
             ]
 
         wait(held)
+        # That of another site goes out.
+        other = {"alertname": "HealthCheckFailed", "site": "other", "scope": "availability"}
+        end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+        tell(host, [{"labels": {**other, "severity": "critical"}, "endsAt": end}])
+        told = ask(host, "http://127.0.0.1:9093/api/v2/alerts", as_operator())
+        by_site = {
+            one["labels"]["site"]: one["status"]["inhibitedBy"]
+            for one in json.loads(told)
+            if one["labels"]["alertname"] == "HealthCheckFailed"
+        }
+        assert by_site["shop"] and by_site["other"] == []
+        tell(host, [{"labels": {**other, "severity": "critical"}, "endsAt": "2020-01-02T00:00:00Z",
+                     "startsAt": "2020-01-01T00:00:00Z"}])  # fmt: skip
     finally:
         host.check_output("rm -f /run/target/ill /run/target/maintenance")
         host.check_output("systemctl start golive-health golive-host-metrics")

@@ -53,7 +53,11 @@ print(
             ],
             "rules": len(rules),
             "alert_rules": sum(rule["type"] == "alerting" for rule in rules),
-            "broken_rules": [rule["name"] for rule in rules if rule["health"] == "err"],
+            "broken_rules": [
+                f"{rule['name']}: {rule.get('lastError', '')}"
+                for rule in rules
+                if rule["health"] == "err"
+            ],
             "firing": sorted(set(alerts) - {"AlertsWork"}),
             "alertmanagers": len(managers),
         }
