@@ -215,6 +215,12 @@ def test_an_alert_arrives_once_and_its_end_too(host):
         host.check_output("rm -f /run/target/ill")
     assert host.run("systemctl start golive-health").rc == 0
     wait(lambda: posts("/alerts", "alertmanager", "resolved"))
+    slack = [
+        one["body"]["text"]
+        for one in received(host, "posts")
+        if one["path"] == "/slack" and "attachments" not in one["body"]
+    ]
+    assert len(slack) == 2 and all("shop-2.main" in text for text in slack)
     own = [one["body"] for one in received(host, "posts") if one["body"].get("source")]
     assert [(one["status"], one["unhealthy"], one["well"]) for one in own] == [
         ("firing", ["shop", "shop-2.main"], []),
