@@ -197,7 +197,8 @@ def test_a_release_that_turns_out_bad_is_taken_back(host, switches):
     assert served(host) == good
     # It was live for a moment, or the test has shown nothing; and only its own answers were bad.
     assert bad in report["releases"] or report["lost"] > 0
-    assert {lost["why"] for lost in report["lost_requests"]} == {"status 500"}
+    lost = [one for one in report["lost_requests"] if not closed_by_a_reload(one)]
+    assert {one["why"] for one in lost} == {"status 500"}
 
 
 def test_a_release_that_turns_out_slow_is_taken_back(host, switches):
@@ -248,8 +249,17 @@ def test_part_of_the_visitors_get_the_new_release_and_stay_with_it(host, switche
         assert code == 0, output[-4000:]
         assert {visit(address)[0] for _ in range(20)} == {old}
         report = load.report()
-    assert report["lost_requests"] == []
+    assert [one for one in report["lost_requests"] if not closed_by_a_reload(one)] == []
     assert [unit for unit in running(host) if "canary" in unit] == []
+
+
+def closed_by_a_reload(lost) -> bool:
+    """Another share reloads nginx, which closes connections that are idle at that moment. A request
+    that meets its end on such a one is every HTTP client's to send again (RFC 9112, 9.3.1); the one
+    of these tests never does.
+    """
+    ends = ("ConnectionResetError", "IncompleteReadError('0 bytes", "IncompleteReadError(0 bytes")
+    return lost["kept_connection"] and lost["why"].startswith((*ends, "BrokenPipeError"))
 
 
 def visit(address: str, cookie: str = "") -> tuple[str, str]:
