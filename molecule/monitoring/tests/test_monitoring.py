@@ -72,7 +72,7 @@ def test_each_check_is_a_metric_and_what_is_no_longer_asked_for_is_gone(host):
     host.check_output("systemctl start golive-health")
     assert up(host) == {"shop": 1, "shop-2.main": 1}
     told = metrics(host)
-    assert 0 < told['golive_health_seconds{name="shop"}'] < 10
+    assert 0 < told['golive_health_seconds{name="shop",site="shop"}'] < 10
     assert abs(told["golive_health_last_run_timestamp_seconds"] - time.time()) < 60
     assert told["node_textfile_scrape_error"] == 0
 
