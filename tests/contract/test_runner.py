@@ -157,7 +157,6 @@ def test_a_wrong_setting_stops_a_job(folder: Path, checkout: Path, name: str, va
     assert job.stats["failures"] and not job.stats["changed"] and not job.stats["dark"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="run on the newer ansible-core")
 def test_a_job_that_works(folder: Path, checkout: Path, api: Api) -> None:
     job = Job(folder, checkout, "playbooks/awx_configure.yml", "-vvv", "--ask-vault-pass")
     assert job.code == 0, job.told[-4000:]
