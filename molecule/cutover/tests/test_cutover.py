@@ -81,6 +81,14 @@ def test_the_job_beside_the_application_is_stopped_for_good_and_its_rows_are_the
     assert host.check_output(PSQL + f'"{query}"') == str(rows)
 
 
+def test_what_the_job_had_not_committed_is_nowhere(host):
+    query = "SELECT count(*) FROM log_entries WHERE message = 'half done'"
+    assert in_sqlite(host, query) == "0"
+    assert host.check_output(PSQL + f'"{query}"') == "0"
+    assert host.service("importer.service").exists
+    assert "status=9/KILL" in host.check_output("journalctl --no-pager -o cat -u importer.service")
+
+
 def test_the_rehearsal_left_nothing(host):
     query = "\"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'golive_rehearsal%'\""
     assert host.check_output(PSQL + query) == "0"
