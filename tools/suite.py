@@ -67,6 +67,7 @@ THROUGH_ANSIBLE = [f"tests/contract/test_{n}.py" for n in ("bad_input", "resolvi
 STAGE_SECONDS = 45 * 60
 HEARTBEAT = 60
 SHOWN_LINES = 150
+GIST_LINES = 40
 
 
 class StageFailed(Exception):
@@ -540,6 +541,33 @@ class Runner:
         note(f"still running: {names}")
 
 
+def gist(lines: Sequence[str]) -> list[str]:
+    """What failed, of a log: Ansible's last failed tasks, pytest's failures, or else the end."""
+    tasks: list[list[str]] = []
+    task, block = "", None
+    failures, reasons = [], []
+    for line in lines:
+        if line.startswith(("TASK [", "RUNNING HANDLER [")):
+            task = line.rstrip("* ")
+        if re.match(r"(fatal|failed): \[", line) and "...ignoring" not in line:
+            block = [task, line]
+            tasks.append(block)
+        elif block is not None and line.startswith(" ") and len(block) < GIST_LINES // 2:
+            block.append(line)
+        elif line == "...ignoring" and tasks:
+            tasks.pop()
+        else:
+            block = None
+        if re.match(r"(FAILED|ERROR) \S+::", line):
+            failures.append(line)
+        elif re.match(r"E   +\S", line):
+            reasons.append(line)
+    # A play that was to fail and then was rescued leaves such lines, too; the last ones ended it.
+    ended = any("Ansible return code was" in line for line in lines)
+    found = failures + reasons or [line for one in tasks[-2:] for line in one if ended]
+    return [line[:300] for line in (found or list(lines[-GIST_LINES // 2 :]))[:GIST_LINES]]
+
+
 def _clean() -> int:
     docker = docker_engine("test")
     assert docker is not None
@@ -617,6 +645,11 @@ def _table(outcomes: Sequence[Outcome]) -> None:
         word = "passed" if outcome.passed else "failed"
         print(f"{outcome.name:<17}{word}  {outcome.seconds:7.1f} s  {outcome.why}".rstrip())
     good = sum(outcome.passed for outcome in outcomes)
+    for outcome in outcomes:
+        log = CACHE / "logs" / f"test-{outcome.name}.log"
+        if not outcome.passed and log.exists():
+            print(f"\nWhat failed in {outcome.name} ({log}):")
+            print("\n".join(gist(log.read_text(errors="replace").splitlines())))
     print()
     print(f"{good} passed, {len(outcomes) - good} failed", flush=True)
 

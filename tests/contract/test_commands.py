@@ -242,3 +242,39 @@ def test_an_engine_of_the_demo_that_the_tests_use_is_theirs_to_stop(
     assert json.loads(record.read_text())["owner"] == "demo"
     assert engine.docker_engine("test") is docker
     assert json.loads(record.read_text())["owner"] == "test"
+
+
+ANSIBLE_LOG = """\
+TASK [Refuse the wrong port] ***************************************************
+fatal: [web]: FAILED! =>
+    msg: rescued long ago
+
+TASK [Let it be refused] *******************************************************
+ok: [web]
+
+TASK [Restart the service] *****************************************************
+[ERROR]: Task failed: Module failed: it does not come up
+fatal: [web]: FAILED! =>
+    changed: false
+    msg: it does not come up
+
+PLAY RECAP *********************************************************************
+ERROR    Ansible return code was 2, command was: ansible-playbook converge.yml
+"""
+
+
+def test_a_failed_run_ends_with_what_failed() -> None:
+    told = suite.gist(ANSIBLE_LOG.splitlines())
+    assert told[-4:] == [
+        "TASK [Restart the service]",
+        "fatal: [web]: FAILED! =>",
+        "    changed: false",
+        "    msg: it does not come up",
+    ]
+    noise = ["TASK [Create]", "FAILED - RETRYING: [web]: Wait (299 retries left)."]
+    pytest_log = [*noise, "E       assert 1 == 2", "FAILED tests/test_a.py::test_b - assert 1 == 2"]
+    assert suite.gist([*ANSIBLE_LOG.splitlines()[:7], *pytest_log]) == [
+        "FAILED tests/test_a.py::test_b - assert 1 == 2",
+        "E       assert 1 == 2",
+    ]
+    assert suite.gist(["one", "two: E501 line too long"]) == ["one", "two: E501 line too long"]
