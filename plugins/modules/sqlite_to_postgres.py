@@ -87,7 +87,8 @@ options:
         schema must be empty; see O(replace).
       - V(existing) loads into the tables that the application's own migrations (Alembic,
         Flask-Migrate, Django, SQLAlchemy's C(create_all())) have made. Their types, defaults and
-        constraints stand, and the values take the form that these need. Each table and column of
+        constraints stand, and the values take the form that these need. Rows that break its CHECK
+        constraints or unique keys are listed, each kind with its count. Each table and column of
         the source must be there, and the tables must be empty; see O(replace).
       - With V(existing), foreign keys, and the keys and indexes of tables of 20000 rows or more,
         are dropped and made again within the transaction, by the same names and definitions.
@@ -291,7 +292,8 @@ plan:
       elements: str
     problems:
       description: >-
-        The values that the target can't hold, by table, column and reason, with their count, the
+        The values that the target can't hold and, with the name of the constraint, the rows that
+        break constraints of existing tables: by table, column and reason, with their count, the
         first rows, and what is done about them.
       type: list
       elements: dict

@@ -195,12 +195,12 @@ def _failures(cursor: Any, case: Structure, outcome: Any) -> list[str]:
         (
             "CREATE TABLE t (n INTEGER CHECK (n > 0)); PRAGMA ignore_check_constraints = ON;"
             "INSERT INTO t VALUES (-1)",
-            "check",
+            r"t: 1 x breaks CHECK \(.*n > .*\), constraint t_n_check \(rowid 1\)",
         ),
         ("CREATE TABLE t (a); INSERT INTO t VALUES (x'00'), ('x')", "a text where a blob"),
         (
             "CREATE TABLE t (a UNIQUE); INSERT INTO t VALUES (1), ('1')",
-            "unique constraint t_a_key",
+            r"t: 2 x the same a as another row, unique by t_a_key \(rowid 1, rowid 2\)",
         ),
         (
             f"CREATE TABLE t ({', '.join(f'c{i}' for i in range(1601))})",

@@ -8,6 +8,7 @@ insert there.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import sqlite3
@@ -597,6 +598,62 @@ def test_domains(database: Database, make_source: MakeSource) -> None:
     source.unlink()
     database.migrate(make_source(script + good), target_schema_mode="existing", exclude=[])
     assert database.query("SELECT * FROM t") == [(1, "abc", decimal.Decimal("1234.56"), 4)]
+
+
+BREACHES = """
+CREATE TABLE accounts (
+    id integer PRIMARY KEY, email text, tenant integer, active boolean, balance numeric,
+    CONSTRAINT ck_balance CHECK (balance >= 0), UNIQUE (tenant, email),
+    CONSTRAINT ck_name CHECK (email LIKE '%@%')
+);
+CREATE UNIQUE INDEX ux_lower ON accounts (lower(email)) WHERE active;
+"""
+
+
+@pytest.mark.parametrize("rows", [10, 25_000])
+def test_every_row_that_breaks_a_constraint_is_listed(
+    database: Database, make_source: MakeSource, rows: int
+) -> None:
+    """Above 20,000 rows keys and indexes are made after the load."""
+    database.query(BREACHES)
+    source = make_source(
+        "CREATE TABLE accounts (id INTEGER PRIMARY KEY, email TEXT, tenant INTEGER,"
+        " active BOOLEAN, balance NUMERIC);"
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+        " INSERT INTO accounts SELECT i, 'u' || i || '@example.org', 1, 1, i FROM n;"
+        "UPDATE accounts SET email = 'u1@example.org' WHERE id = 4;"
+        "UPDATE accounts SET email = 'U2@example.org' WHERE id = 5;"
+        "UPDATE accounts SET email = NULL WHERE id IN (6, 7);"
+    )
+
+    def broken(**options: Any) -> dict[str, tuple[int, list[int]]]:
+        with pytest.raises(MigrationError, match="break constraints of PostgreSQL's") as caught:
+            database.migrate(source, target_schema_mode="existing", **options)
+        problems = caught.value.details["problems"]
+        assert all(p["table"] == "accounts" and p["action"] for p in problems)
+        return {p["constraint"]: (p["count"], [r["rowid"] for r in p["rows"]]) for p in problems}
+
+    unique = {
+        "accounts_tenant_email_key": (2, [1, 4]),
+        "ux_lower": (4, [1, 2, 4, 5]),
+    }
+    assert broken() == unique
+    with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE accounts SET balance = -1 WHERE id IN (3, 9)")
+        connection.execute("UPDATE accounts SET email = 'nobody' WHERE id = 8")
+    every = {"ck_balance": (2, [3, 9]), "ck_name": (1, [8]), **unique}
+    assert broken() == broken(check_mode=True) == every
+    # The rows that go to the quarantine take no number away.
+    with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE accounts SET active = 'perhaps' WHERE id = 2")
+    del unique["ux_lower"]
+    options = {"on_bad_value": "quarantine"}
+    assert broken(**options) == {**every, "ux_lower": (2, [1, 4])}
+    assert database.query("SELECT count(*) FROM accounts") == [(0,)]
+    with contextlib.closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("DELETE FROM accounts WHERE id IN (3, 4, 5, 8, 9)")
+    database.migrate(source, target_schema_mode="existing", **options)
+    assert database.query("SELECT count(*) FROM accounts") == [(rows - 5,)]
 
 
 def test_replace_in_create_mode(database: Database, make_source: MakeSource) -> None:

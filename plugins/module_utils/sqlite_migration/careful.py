@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from .copy_text import BadValue, Encoder, check_json, encoder_for, escape
 from .plan import PlannedColumn, PlannedTable
 from .source import SourceDatabase, quote_sqlite
 
-_SAMPLE = 5
+SAMPLE = 5
 _BATCH = 2000
 _BATCH_BYTES = 4 << 20
 _NULL_IN_NOT_NULL = "NULL in a column that is NOT NULL"
@@ -42,7 +42,7 @@ class Finding:
 
     def add(self, label: dict[str, Any]) -> None:
         self.count += 1
-        if len(self.rows) < _SAMPLE:
+        if len(self.rows) < SAMPLE:
             self.rows.append(label)
 
     def as_dict(self) -> dict[str, Any]:
@@ -407,8 +407,10 @@ class CarefulRows:
         self._quarantine = quarantine
         self.moved: dict[tuple[str, str, str], Finding] = {}
         self.rows_quarantined = 0
+        # The key of the row that was given last.
+        self.at: tuple[Any, ...] = ()
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
         reader, refused = self._reader, self._refused
         known = [refused.get(column.name) for column in reader.columns]
         checks = list(zip(reader.columns, reader.encoders, known))
@@ -425,6 +427,7 @@ class CarefulRows:
                     bad.append((column, raw, str(error)))
             if bad and self._move(label, values, bad):
                 continue
+            self.at = label
             yield "\t".join(fields) + "\n"
 
     def _move(
@@ -463,7 +466,11 @@ class CarefulRows:
 class TextStream:
     """What copy_expert reads from, for COPY text."""
 
-    def __init__(self, rows: Iterator[str], tick: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Generator[str, None, None],
+        tick: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._rows = rows
         self._tick = tick
         self.rows = 0
@@ -489,3 +496,7 @@ class TextStream:
         if self._tick is not None and lines:
             self._tick(len(lines), len(block))
         return block
+
+    def close(self) -> None:
+        """Ends the statement behind the rows, which would hold a lock of the source."""
+        self._rows.close()

@@ -17,6 +17,7 @@ from typing import Any, Union
 
 from ..version import COLLECTION_VERSION
 from . import target as pg
+from .breaches import find_breaches, row_labels, tell
 from .careful import (
     CarefulRows,
     Finding,
@@ -321,9 +322,38 @@ class _Run:
             self._show_plan()
             try:
                 self._refuse(findings)
-                return
+                break
             except _NeedsText as needed:
                 overrides.update(dict.fromkeys(needed.columns, "text"))
+        # The constraints of a schema made from the source were the source's own.
+        if self.plan.mode == "existing" and self.connection is not None:
+            self._refuse_breaches()
+
+    def _refuse_breaches(self) -> None:
+        """Lists all rows that break constraints, if there are such rows."""
+        found = find_breaches(self.connection, self.source, self.plan, self.plan.tables)
+        if found:
+            self.plan.problems += found
+            self._show_plan()
+            raise MigrationError(
+                f"{self.source.path} has rows that break constraints of PostgreSQL's tables: "
+                f"{tell(found)}. Nothing was migrated. Mend these rows in SQLite, change the "
+                "constraints, or leave the table out with exclude.",
+                table=found[0]["table"],
+                problems=found,
+            )
+
+    def _refuse_breaches_after(self) -> None:
+        """The same after a failure, in a transaction of its own."""
+        import psycopg2
+
+        with contextlib.suppress(psycopg2.Error):
+            self.connection.rollback()
+            pg.settle_session(self.connection)
+            try:
+                self._refuse_breaches()
+            finally:
+                self.connection.rollback()
 
     def _examine(self, tables: list[PlannedTable]) -> list[Finding]:
         found: list[Finding] = []
@@ -418,7 +448,12 @@ class _Run:
         for table in plan.tables:
             self.progress.table(table.name)
             for statement in table.keys:
-                _apply(connection, statement, table, left)
+                try:
+                    _apply(connection, statement, table, left)
+                except MigrationError as error:
+                    if _breaks_constraint(error.details.get("sqlstate")):
+                        self._refuse_breaches_after()
+                    raise
                 self.progress.write()
             if plan.mode == "create":
                 _set_sequence(connection, plan.schema, table)
@@ -469,11 +504,13 @@ class _Run:
             failure = self._send(table, stream)
             if failure is not None:
                 self._raise_outage(failure)
+                if _breaks_constraint(getattr(failure, "pgcode", None)):
+                    self._refuse_breaches_after()
                 with contextlib.suppress(psycopg2.Error):
                     self.connection.rollback()
                 raise MigrationError(
                     f"PostgreSQL refused rows of {table.name}: "
-                    f"{_refusal(failure)}{self._refused_row(table, failure)}. "
+                    f"{_refusal(failure)}{self._refused_row(table, failure, refused)}. "
                     "Nothing was migrated.",
                     table=table.name,
                 )
@@ -548,7 +585,7 @@ class _Run:
             return failure
         finally:
             self.source.connection.text_factory = str
-            if isinstance(stream, ParallelStream):
+            if isinstance(stream, (PackStream, ParallelStream, TextStream)):
                 stream.close()
 
     def _raise_outage(self, failure: Exception) -> None:
@@ -559,7 +596,9 @@ class _Run:
         if isinstance(failure, sqlite3.DatabaseError) and _is_damage(failure):
             raise self.source.explain(failure) from None
 
-    def _refused_row(self, table: PlannedTable, error: Any) -> str:
+    def _refused_row(
+        self, table: PlannedTable, error: Any, refused: dict[str, dict[int, str]]
+    ) -> str:
         """Turns the line of PostgreSQL's COPY message into the source's rowid."""
         context = getattr(getattr(error, "diag", None), "context", None) or ""
         # In any language: the first number after the table's name, as COPY gives it.
@@ -567,11 +606,9 @@ class _Run:
         line = re.search("[0-9]+", after)
         if not line:
             return ""
-        rows = self.source.query(
-            f"SELECT {table.row_label} FROM {quote_sqlite(table.name)} NOT INDEXED "
-            f"LIMIT 1 OFFSET {int(line.group()) - 1}"
-        )
-        return f" (rowid {rows[0][0]})" if rows else ""
+        number = int(line.group())
+        labels = row_labels(self.source, table, refused, {number}).get(number, {})
+        return f" ({', '.join(f'{name} {value}' for name, value in labels.items())})"
 
     def _prove_counts(self, results: list[dict[str, Any]]) -> None:
         wrong = []
@@ -605,6 +642,11 @@ class _Run:
 
 # What a packer meets when a value isn't of the usual kind.
 _FAST_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ArithmeticError, struct.error)
+
+
+def _breaks_constraint(code: str | None) -> bool:
+    """CHECK and unique; PostgreSQL names one row, or none."""
+    return code in ("23505", "23514")
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

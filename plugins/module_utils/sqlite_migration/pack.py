@@ -707,6 +707,10 @@ class PackStream(BinaryStream):
         self._ask = 32
         self._waiting: list[bytes | memoryview] = []
 
+    def close(self) -> None:
+        """Ends the statement, which would hold a lock of the source."""
+        self._cursor.close()
+
     def follow(self, cursor: sqlite3.Cursor) -> None:
         """Goes on with other rows, where the first cursor is at its end."""
         self._cursor = cursor
