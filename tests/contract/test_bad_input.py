@@ -20,6 +20,8 @@ def preflight(
     hosts: dict[str, object],
     settings: dict[str, object],
     groups: dict[str, list[str]] | None = None,
+    playbook: str = "preflight",
+    limit: str = "all",
 ) -> str:
     inventory = folder / "hosts.json"
     children = {name: {"hosts": dict.fromkeys(own)} for name, own in (groups or {}).items()}
@@ -30,7 +32,8 @@ def preflight(
             f"--inventory={inventory}",
             f"--extra-vars={json.dumps(settings)}",
             "--check",
-            str(ROOT / "playbooks/preflight.yml"),
+            *([] if limit == "all" else [f"--limit={limit}"]),
+            str(ROOT / f"playbooks/{playbook}.yml"),
         ],
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"},
         cwd=folder,
@@ -94,3 +97,15 @@ def test_an_application_on_sqlite_runs_on_one_host(tmp_path):
     settings = {**GOOD, "webstack_sqlite_live": True, "webstack_sqlite_file": "/srv/a/shared/a.db"}
     told = preflight(tmp_path, inventory, settings, {"app": list(inventory)})
     assert "an application on SQLite runs on one host, and the group app has web1, web2" in told
+
+
+@pytest.mark.parametrize(
+    ("playbook", "about", "limit"),
+    [("backup", "database", "all"), ("rollback", "app", "all"), ("status", "app or proxy", "web2")],
+)
+def test_a_run_that_would_find_no_host_is_refused(tmp_path, playbook, about, limit):
+    inventory = {**ONE, "web2": ONE["web1"]}
+    groups = {"app": ["web1"]} if limit != "all" else {"webservers": list(inventory)}
+    told = preflight(tmp_path, inventory, dict(GOOD), groups, playbook, limit)
+    assert f"about the hosts of the group {about}, and" in told
+    assert ("what --limit (web2) leaves has none" if limit != "all" else "webservers") in told

@@ -139,3 +139,4 @@ def test_a_single_host_without_groups_is_found_by_each_playbook() -> None:
         first = plays[0]
         begins = str(first.get("ansible.builtin.import_playbook", "")) == "preflight.yml"
         assert begins or "tasks/single_host.yml" in str(first), path.name
+        assert begins or first["tasks"][0]["vars"]["__webstack_about"], path.name
