@@ -39,6 +39,11 @@ options:
       - The flow is what each user does once at first. A step is an endpoint, and may C(capture)
         variables from the answer, by their path in its JSON, or by C(regex:) and an expression with
         one group. They stand as C(${name}) in what comes after; C(${random}) is each user's own.
+      - A step of the flow may instead have C(command), a program and its arguments, which runs on
+        this host without a shell and as the user who runs the module. Its output is captured like
+        an answer. It is run again until it ends with 0 and all is found, for C(wait) seconds, 10 if
+        not given. It is no request, so nothing is told of it but its failure, as C(command) and its
+        C(name). What stands in it can be seen in the list of processes.
     type: dict
     required: true
   python:
@@ -94,6 +99,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.load_test.run impo
     LoadTestError,
     complete,
     run,
+    told,
 )
 
 
@@ -108,16 +114,27 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
+    # What Ansible shows of a call at a high verbosity: a flow may log in with a password.
+    invocation = {"module_args": {**given, "profile": told(given["profile"])}}
     try:
         profile = complete(given["profile"])
         if module.check_mode:
-            module.exit_json(changed=False, profile=profile)
-        told = run(given["python"], given["program"], profile, given["progress_file"] or "")
+            module.exit_json(changed=False, profile=told(profile), invocation=invocation)
+        found = run(given["python"], given["program"], profile, given["progress_file"] or "")
     except LoadTestError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation=invocation)
     except OSError as error:
-        module.fail_json(msg=f"{error.filename or given['python']}: {error.strerror or error}.")
-    module.exit_json(changed=False, profile=profile, began=told["began"], figures=figures(told))
+        module.fail_json(
+            msg=f"{error.filename or given['python']}: {error.strerror or error}.",
+            invocation=invocation,
+        )
+    module.exit_json(
+        changed=False,
+        profile=told(profile),
+        began=found["began"],
+        figures=figures(found),
+        invocation=invocation,
+    )
 
 
 if __name__ == "__main__":

@@ -464,3 +464,19 @@ def test_a_cache_that_cannot_be_asked_is_taken_for_what_phase_2_makes(
     for one, other in zip(assumed["instances"], known["instances"]):
         assert one == {key: other[key] for key in one}
     assert len(assumed["instances"]) == len(known["instances"]) == 1 + split
+
+
+@pytest.mark.parametrize(("hosts", "first"), [(ONE, "one"), (MANY, "app1")])
+def test_one_application_host_cleans_up_after_the_load(site: Any, hosts: str, first: str) -> None:
+    assert site(hosts).value(first, "__webstack_load_cleaner") == ""
+    given = site(hosts + "    webstack_load_cleanup: [flask, purge]\n").value
+    assert given(first, "__webstack_load_cleaner") == first
+    assert given(first, "__webstack_load_cleanup") == ["flask", "purge"]
+
+
+def test_the_checklist_looks_for_requests_and_not_for_commands(site: Any) -> None:
+    steps = [{"path": "/register"}, {"name": "otp", "command": ["cat", "mail"]}]
+    given = site(ONE + f"    webstack_load_flow: {json.dumps(steps)}\n").value
+    assert given("one", "load_test_flow") == steps
+    found = given("one", "__webstack_checklist_context")["load_steps"]
+    assert [step["path"] for step in found] == ["/register", "/"]

@@ -9,8 +9,10 @@ import json
 import os
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -21,6 +23,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.load_test.run impo
     complete,
     run,
 )
+from ansible_collections.golive.webstack.plugins.module_utils.load_test.run import told as kept
 
 TARGETS = {"p50_ms": 100.0, "p95_ms": 300.0, "mean_ms": 150.0, "success_percent": 99.0}
 
@@ -53,6 +56,7 @@ def test_figures_are_of_all_requests_by_endpoint_and_by_second():
 def test_the_flow_has_to_succeed_and_its_time_is_its_own():
     told = raw([0.0, 0, 100.0, ""], [0.0, 1, 5000.0, ""], [0.0, 1, 9000.0, "status 403"])
     found = load.figures({**told, "flow": ["GET <slow>"]})
+    assert found["flow"] == ["GET <slow>"] and load.figures(told)["flow"] == []
     assert (found["p99"], found["max"]) == (100.0, 100.0)
     assert (found["requests"], found["failed"]) == (3, 1)
     assert found["endpoints"]["GET <slow>"]["max"] == 9000.0
@@ -160,7 +164,27 @@ def test_the_table_has_a_line_for_each_endpoint_and_one_for_all():
         ({"think": [3, 1]}, "think is [3, 1]"),
         ({"endpoints": []}, "at least one endpoint"),
         ({"endpoints": [{"path": "no-slash"}]}, "begins with a slash"),
-        ({"flow": [{"method": "POST"}]}, "begins with a slash"),
+        (
+            {"flow": [{"path": "/"}, {"method": "POST"}]},
+            "number 2: it has neither a path nor a com",
+        ),
+        (
+            {"flow": [{"path": "no-slash"}]},
+            "number 1 (no-slash): it has no path that begins with a",
+        ),
+        (
+            {"flow": [{"name": "both", "path": "/", "command": ["id"]}]},
+            "(both): it has both a path",
+        ),
+        ({"endpoints": [{"command": ["id"]}]}, "Endpoint, number 1: it has a command, which only"),
+        ({"flow": [{"command": "id -u"}]}, "a command that is no list of texts"),
+        ({"flow": [{"command": []}]}, "a command that is no list of texts"),
+        ({"flow": [{"command": ["id"], "json": {}}]}, "a command and so no json"),
+        ({"flow": [{"command": ["id"], "wait": -1}]}, "waits for -1 seconds"),
+        ({"flow": [{"command": ["id"], "wait": "long"}]}, "waits for 'long' seconds"),
+        ({"flow": [{"path": "/", "wait": 3}]}, "waits, which only a command can"),
+        ({"flow": [{"path": "/", "capture": {"code": "regex:[0-9"}}]}, "that can't be read"),
+        ({"flow": [{"path": "/", "capture": {"code": "regex:[0-9]+"}}]}, "without a group"),
         ({"user": 3}, "A profile has no user"),
     ],
 )
@@ -168,6 +192,91 @@ def test_a_profile_that_can_not_work_is_refused(change, told):
     with pytest.raises(LoadTestError) as refused:
         complete({"base_url": "http://127.0.0.1", **change})
     assert told in str(refused.value)
+
+
+def test_a_kept_profile_tells_nothing_that_was_sent():
+    secret = {"json": {"password": "s3cret"}, "form": {"a": "s3cret"}, "headers": {"K": "s3cret"}}
+    flow = [{"path": "/login", "method": "POST", **secret}, {"command": ["mail", "s3cret"]}]
+    profile = complete(
+        {"base_url": "http://127.0.0.1", "flow": flow, "endpoints": [{"path": "/", **secret}]}
+    )
+    assert profile["flow"][1] == {"command": ["mail", "s3cret"], "name": "mail", "wait": 10}
+    assert "s3cret" not in json.dumps(kept(profile))
+    assert kept(profile)["flow"] == [
+        {"path": "/login", "method": "POST"}, {"name": "mail", "command": ["mail"], "wait": 10}
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sender():
+    """The program that sends the load, with stand-ins for what only locust's environment has."""
+    path = Path(__file__).resolve().parents[2] / "roles/load_test/files/golive_locust.py"
+    names = {name: None for name in ("FastHttpUser", "between", "constant_pacing", "task")}
+    parts = {
+        "gevent": {"monkey": SimpleNamespace(patch_all=lambda: None), "sleep": time.sleep},
+        "gevent.lock": {"Semaphore": threading.Semaphore},
+        "locust": {**names, "events": None},
+        "locust.env": {"Environment": None},
+        "locust.exception": {"StopUser": Exception},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, values in parts.items():
+            part = ModuleType(name)
+            vars(part).update(values)
+            patch.setitem(sys.modules, name, part)
+        sys.modules["gevent"].lock = sys.modules["gevent.lock"]
+        made = ModuleType("golive_locust")
+        exec(compile(path.read_text(), str(path), "exec"), vars(made))  # noqa: S102
+        yield made
+
+
+def command(*arguments, **step):
+    return {"command": [*arguments], "wait": 0, "name": "it", **step}
+
+
+def test_a_command_gives_what_a_user_needs(sender, tmp_path):
+    log = tmp_path / "log"
+    log.write_text('{"email": "load-abcd@x", "code": "123456"}\n')
+    code = {"code": 'regex:"${user}@x", "code": "([0-9]+)"'}
+    found = sender.commanded(command("cat", str(log), capture=code), {"user": "load-abcd"})
+    assert found == ("", {"code": "123456"})
+    as_json = command("cat", str(log), capture={"code": "code"})
+    assert sender.commanded(as_json, {}) == ("", {"code": "123456"})
+    # No shell: what a shell would take for more than one word or a command is one argument.
+    odd = command("printf", "%s", "$(id) ${user}", capture={"all": "regex:(.*)"})
+    assert sender.commanded(odd, {"user": "a b;c"}) == ("", {"all": "$(id) a b;c"})
+
+
+def test_a_command_is_tried_again_until_its_output_has_it(sender, tmp_path):
+    script = 'echo x >>"$0"; grep -c x "$0"; test "$(grep -c x "$0")" -ge 3 && echo "code 42"'
+    step = command("sh", "-c", script, str(tmp_path / "tries"), wait=60)
+    step["capture"] = {"code": "regex:code ([0-9]+)"}
+    assert sender.commanded(step, {}) == ("", {"code": "42"})
+    assert (tmp_path / "tries").read_text() == "x\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-program"], "no-such-program: did not start: No such file or directory, for 0 s"),
+        (["sh", "-c", "echo no mail for $0 >&2; exit 3", "${user}"],
+         "sh: ended with 3: no mail for ${user}, for 0 s"),
+        (["echo", "s3cret"], "echo: no regex:to ${user}: (.) in its output, for 0 s"),
+        (["sleep", "60"], "sleep: did not end, for 0 s"),
+    ],
+)  # fmt: skip
+def test_a_command_that_fails_is_told_alike_for_all_users(sender, arguments, said):
+    step = command(*arguments, capture={"code": "regex:to ${user}: (.)"})
+    assert sender.commanded(step, {"user": "load-abcd"}) == (said, {})
+
+
+def test_only_a_command_that_failed_is_counted_and_never_in_the_times(sender):
+    recorder = sender.Recorder({}, "")
+    recorder.add("GET", "/", 5.0, None, None)
+    recorder.add("command", "read the code", 9000.0, "none", {"flow": True}, time.time())
+    found = load.figures({**recorder.told(whole=True), "seconds": 1})
+    assert (found["requests"], found["failed"], found["max"]) == (2, 1, 5.0)
+    assert found["flow"] == ["command read the code"]
 
 
 def program(folder: Path, text: str) -> str:

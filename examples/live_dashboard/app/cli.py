@@ -1,4 +1,4 @@
-"""Commands: `flask --app app:create_app create-app` and `purge-otps`."""
+"""Commands: `flask --app app:create_app create-app`, `purge-otps` and `purge-load-test`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.exc import IntegrityError
 
 from app.extensions import db
-from app.models import App, Otp, User, utcnow
+from app.models import App, LogEntry, Otp, User, utcnow
 from app.security import hash_api_key
+from app.services.sessions import GuardedRedisSessions
+
+# Nobody can receive mail there: the ending is reserved for examples.
+LOAD_TEST_USERS = "load-%@load-test.example"
 
 
 def init_cli(app: Flask) -> None:
@@ -50,4 +54,24 @@ def init_cli(app: Flask) -> None:
         limit = utcnow() - timedelta(days=days)
         result = db.session.execute(delete(Otp).where(Otp.expires_at < limit))
         db.session.commit()
+        click.echo(f"{result.rowcount if isinstance(result, CursorResult) else 0} deleted")
+
+    @app.cli.command("purge-load-test")
+    def purge_load_test() -> None:
+        """Delete the users load-*@load-test.example and all that is theirs."""
+        theirs = select(User.id).where(User.email.like(LOAD_TEST_USERS))
+        users = set(db.session.scalars(theirs))
+        sessions = app.session_interface
+        # First, as nobody knows whose they are once the users are gone.
+        if isinstance(sessions, GuardedRedisSessions) and users and not sessions.end_of(users):
+            raise click.ClickException(
+                "Redis does not answer, so their sessions would stay; nothing was deleted"
+            )
+        app.extensions["cache"].delete(*(f"profile:{number}" for number in users))
+        db.session.execute(delete(LogEntry).where(LogEntry.user_id.in_(theirs)))
+        db.session.execute(delete(App).where(App.owner_id.in_(theirs)))
+        # With their one-time codes, by the foreign key.
+        result = db.session.execute(delete(User).where(User.email.like(LOAD_TEST_USERS)))
+        db.session.commit()
+        app.extensions["cache"].delete("apps")
         click.echo(f"{result.rowcount if isinstance(result, CursorResult) else 0} deleted")

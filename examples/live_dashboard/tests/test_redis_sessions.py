@@ -47,3 +47,24 @@ def test_login_survives_an_outage(app: Flask, reader: FlaskClient) -> None:
     interface.client = good
     interface._guard._closed_until = 0.0
     assert reader.get("/api/logs").status_code == 200
+
+
+def test_the_sessions_of_a_load_test_end_with_its_users(app: Flask, redis_url: str) -> None:
+    reader, visitor = app.test_client(), app.test_client()
+    reader.post("/auth/login", json=LOGIN)
+    kept = session_keys(redis_url)
+    user = {"email": "load-a@load-test.example", "name": "a", "password": PASSWORD}
+    code = visitor.post("/auth/register", json=user).get_json()["otp"]
+    visitor.post("/auth/verify", json={"email": user["email"], "code": code})
+    visitor.post("/auth/login", json=user)
+    assert len(session_keys(redis_url) - kept) == 1
+    interface = app.session_interface
+    good = interface.client
+    interface.client = Redis.from_url("redis://127.0.0.1:1/0")
+    refused = app.test_cli_runner().invoke(args=["purge-load-test"])
+    assert refused.exit_code == 1 and "nothing was deleted" in refused.output
+    interface.client = good
+    interface._guard._closed_until = 0.0
+    assert app.test_cli_runner().invoke(args=["purge-load-test"]).output == "1 deleted\n"
+    assert session_keys(redis_url) == kept
+    assert reader.get("/api/logs").status_code == 200

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import API_KEY
+from conftest import API_KEY, PASSWORD
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, text
@@ -190,6 +190,29 @@ def test_commands(app: Flask) -> None:
         db.session.add(Otp(user_id=user.id, purpose="x", code_hash="x", expires_at=old))
         db.session.commit()
     assert runner.invoke(args=["purge-otps"]).output == "1 deleted\n"
+
+
+def test_what_a_load_test_registered_is_deleted_and_nothing_else(
+    app: Flask, client: FlaskClient
+) -> None:
+    for name in ("one", "two"):
+        user = {"email": f"load-{name}@load-test.example", "name": name, "password": PASSWORD}
+        code = client.post("/auth/register", json=user).get_json()["otp"]
+        client.post("/auth/verify", json={"email": user["email"], "code": code})
+    assert client.post("/auth/login", json=user).status_code == 200
+    assert client.get("/").status_code == 200
+    assert client.post("/api/logs", json={"message": "m", "app_id": 1}).status_code == 201
+    client.post("/auth/register", json={**user, "email": "load-one@example.com"})
+    runner = app.test_cli_runner()
+    runner.invoke(args=["create-app", "Theirs", "--owner", user["email"]])
+    before = client.get("/api/stats").get_json()["counts"]
+    assert runner.invoke(args=["purge-load-test"]).output == "2 deleted\n"
+    after = client.get("/api/stats").get_json()["counts"]
+    gone = {name: rows - after[name] for name, rows in before.items()}
+    assert {name: rows for name, rows in gone.items() if rows} == {
+        "users": 2, "otps": 2, "log_entries": 1, "apps": 1,
+    }  # fmt: skip
+    assert runner.invoke(args=["purge-load-test"]).output == "0 deleted\n"
 
 
 def test_log_lines_are_json(app: Flask) -> None:

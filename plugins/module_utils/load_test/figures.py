@@ -92,6 +92,7 @@ def figures(raw: Mapping[str, Any]) -> dict[str, Any]:
             name: summary([one for one in requests if one[1] == number])
             for number, name in enumerate(names)
         },
+        "flow": [name for number, name in enumerate(names) if number in flow],
         "by_second": by_second(requests),
         "faults": faults(requests, names),
     }

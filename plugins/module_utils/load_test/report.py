@@ -99,7 +99,7 @@ def page(run: Mapping[str, Any]) -> str:
     title = html.escape(run["title"])
     head = "".join(f"<th>{html.escape(column)}</th>" for column in ("request", *_COLUMNS))
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td>"
+        f"<tr><td>{html.escape(name)}{' *' if name in found.get('flow', []) else ''}</td>"
         + "".join(f"<td>{_number(one.get(column))}</td>" for column in _COLUMNS)
         + "</tr>"
         for name, one in {**found["endpoints"], "all": found}.items()
@@ -142,7 +142,12 @@ def page(run: Mapping[str, Any]) -> str:
             f'<p>{told} <strong class="{verdict}">Targets {verdict}.</strong></p>',
             _list("Targets missed", run["missed"], "missed"),
             _list("What was short meanwhile", run["causes"]),
-            "<h2>Figures</h2><p>Times in milliseconds.</p>",
+            "<h2>Figures</h2><p>Times in milliseconds."
+            + (
+                " * What each user does once at first; its times are not in those of all.</p>"
+                if found.get("flow")
+                else "</p>"
+            ),
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>',
             f"</table></div><h2>Over time</h2>{charts}",
             _list("Failed requests", faults, "missed"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 # pylint: disable=ansible-bad-function
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -22,6 +23,11 @@ _DEFAULTS: dict[str, Any] = {
     "think": [0, 0], "rate": 0, "timeout": 30, "warm_up": 0, "endpoints": [{"path": "/"}],
     "flow": [],
 }  # fmt: skip
+# What a step that is a command may have, and how long it is tried again if it does not say.
+_COMMAND = {"name", "command", "capture", "wait"}
+_WAIT = 10
+# What a kept run tells of a step: not what was sent, as a password may be in it.
+_TOLD = ("name", "method", "path", "weight", "status", "wait")
 
 
 class LoadTestError(Exception):
@@ -47,12 +53,76 @@ def complete(profile: Mapping[str, Any]) -> dict[str, Any]:
         raise LoadTestError(f"think is {made['think']}; it takes the least and the most seconds.")
     if not made["endpoints"]:
         raise LoadTestError("A profile needs at least one endpoint.")
-    for step in [*made["endpoints"], *made["flow"]]:
-        if not str(step.get("path", "")).startswith("/"):
-            raise LoadTestError(
-                f"An endpoint or step has no path that begins with a slash: {step}."
-            )
-    return {**made, "think": think}
+    for where, number, step in [
+        *(("endpoint", number, one) for number, one in enumerate(made["endpoints"], 1)),
+        *(("step of the flow", number, one) for number, one in enumerate(made["flow"], 1)),
+    ]:
+        fault = _fault(step, where)
+        if fault:
+            named = next((f" ({step[name]})" for name in ("name", "path") if step.get(name)), "")
+            raise LoadTestError(f"{where.capitalize()}, number {number}{named}: it {fault}")
+    flow = [
+        {"name": one["command"][0], **one, "wait": int(one.get("wait", _WAIT))}
+        if "command" in one
+        else one
+        for one in made["flow"]
+    ]
+    return {**made, "think": think, "flow": flow}
+
+
+def _fault(step: Mapping[str, Any], where: str) -> str:
+    """Why a step can't work, or nothing. No value of it is told, as it may be a secret."""
+    if "command" in step and where == "endpoint":
+        return "has a command, which only a step of the flow can have."
+    if "command" in step and "path" in step:
+        return "has both a path and a command; it takes one of them."
+    if "command" in step:
+        command = step["command"]
+        if not isinstance(command, list) or not command or not all(
+            isinstance(one, str) and one for one in command
+        ):  # fmt: skip
+            return "has a command that is no list of texts: the program and each of its arguments."
+        unknown = sorted(set(step) - _COMMAND)
+        if unknown:
+            return f"has a command and so no {', '.join(unknown)}."
+        try:
+            bad = int(step.get("wait", _WAIT)) < 0
+        except (TypeError, ValueError):
+            bad = True
+        if bad:
+            return f"waits for {step['wait']!r} seconds; it takes a whole number from 0."
+    elif not str(step.get("path", "")).startswith("/"):
+        return (
+            "has no path that begins with a slash."
+            if where == "endpoint" or "path" in step
+            else "has neither a path nor a command; it takes one of them."
+        )
+    elif "wait" in step:
+        return "waits, which only a command can."
+    for name, told in (step.get("capture") or {}).items():
+        if not str(told).startswith("regex:"):
+            continue
+        try:
+            groups = re.compile(told[len("regex:") :]).groups
+        except re.error as error:
+            return f"captures {name} by an expression that can't be read: {error}."
+        if not groups:
+            return f"captures {name} by an expression without a group in parentheses."
+    return ""
+
+
+def told(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile as it may be kept and shown: without what is sent, and without arguments."""
+    made = dict(profile)
+    for part in ("endpoints", "flow"):
+        made[part] = [
+            {
+                **{name: one[name] for name in _TOLD if name in one},
+                **({"command": one["command"][:1]} if "command" in one else {}),
+            }
+            for one in profile.get(part) or []
+        ]
+    return made
 
 
 def run(

@@ -7,7 +7,9 @@ runs, without the single requests, so that a reader sees how far it has come.
 A profile has base_url, host, verify, users, spawn_rate, requests (0: no limit), seconds, think
 ([least, most] in seconds), rate (requests a minute of all users, 0: as fast as they can), timeout,
 endpoints and flow. An endpoint has name, method, path, weight, headers, json, form and status; a
-step of the flow is an endpoint without weight, with capture: {variable: JSON path or regex}.
+step of the flow is an endpoint without weight, with capture: {variable: JSON path or regex}, or a
+command (its arguments, no shell) with capture and wait: it is run again for that many seconds until
+all is found in its output. A command is no request: it is told of only where it failed.
 Text such as ${email} is replaced by what was captured, ${random} by a text that is each user's own.
 """
 
@@ -20,13 +22,18 @@ import os  # noqa: E402
 import random  # noqa: E402
 import re  # noqa: E402
 import string  # noqa: E402
+import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 
 import gevent  # noqa: E402
+import gevent.lock  # noqa: E402
 from locust import FastHttpUser, between, constant_pacing, events, task  # noqa: E402
 from locust.env import Environment  # noqa: E402
 from locust.exception import StopUser  # noqa: E402
+
+# Commands at a time: a thousand users must not start a thousand processes at once.
+COMMANDS = gevent.lock.Semaphore(4)
 
 
 class Recorder:
@@ -91,6 +98,68 @@ def filled(value, variables):
     return value
 
 
+def captured(text, wanted, variables):
+    """The variables that are to be found in a text; what is not there is a LookupError."""
+    made = {}
+    for name, told in wanted.items():
+        path = filled(told, variables)
+        try:
+            if path.startswith("regex:"):
+                found = re.search(path[6:], text)[1]
+            else:
+                found = at(json.loads(text), path)
+        except (LookupError, TypeError, ValueError, re.error):
+            raise LookupError(told) from None
+        made[name] = str(found)
+    return made
+
+
+def general(text, variables):
+    """A text without what is a user's own: faults are kept, and told once for all users."""
+    for name, value in variables.items():
+        if len(value) > 3:
+            text = text.replace(value, "${" + name + "}")
+    return text
+
+
+def tried(step, variables, seconds):
+    """A step's command, run once: what was wrong, and the variables that it gave."""
+    try:
+        with COMMANDS:
+            done = subprocess.run(
+                filled(step["command"], variables),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=max(seconds, 1),
+                check=False,
+            )
+    except subprocess.TimeoutExpired:
+        return "did not end", {}
+    except (OSError, ValueError) as error:
+        return f"did not start: {getattr(error, 'strerror', None) or error}", {}
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return ": ".join([f"ended with {done.returncode}", *said[-1:]]), {}
+    try:
+        output = done.stdout.decode("utf-8", "replace")
+        return "", captured(output, step.get("capture", {}), variables)
+    except LookupError as error:
+        return f"no {error.args[0]} in its output", {}
+
+
+def commanded(step, variables):
+    """As `tried`, again and again for as long as the step waits."""
+    end, pause = time.time() + step["wait"], 0.1
+    while True:
+        fault, found = tried(step, variables, end - time.time())
+        if not fault:
+            return "", found
+        if time.time() + pause > end:
+            return f"{step['command'][0]}: {general(fault, variables)}, for {step['wait']} s", {}
+        gevent.sleep(pause)
+        pause = min(pause * 2, 2)
+
+
 def user_class(profile, recorder, budget):
     least, most = profile["think"]
     rate = profile["rate"]
@@ -115,11 +184,23 @@ def user_class(profile, recorder, budget):
             weights = [one.get("weight", 1) for one in endpoints]
             self.send(random.choices(endpoints, weights)[0])
 
+        def run_command(self, step):
+            begun = time.time()
+            fault, found = commanded(step, self.variables)
+            self.variables.update(found)
+            if fault:
+                took = (time.time() - begun) * 1000
+                recorder.add("command", step["name"], took, fault, {"flow": True}, begun)
+            return not fault
+
         def send(self, step, flow=False):
+            if budget["left"] is not None and budget["left"] <= 0:
+                raise StopUser()
+            if "command" in step:
+                return self.run_command(step)
             if budget["left"] is not None:
-                if budget["left"] <= 0:
-                    raise StopUser()
                 budget["left"] -= 1
+            capture = step.get("capture", {})
             step = filled(step, self.variables)
             headers = {"Host": profile["host"], **step.get("headers", {})}
             body = {}
@@ -141,16 +222,11 @@ def user_class(profile, recorder, budget):
                 if answer.status_code not in wanted:
                     answer.failure(f"status {answer.status_code}")
                     return False
-                for name, path in step.get("capture", {}).items():
-                    try:
-                        if path.startswith("regex:"):
-                            found = re.search(path[6:], answer.text)[1]
-                        else:
-                            found = at(json.loads(answer.text), path)
-                    except (KeyError, IndexError, TypeError, ValueError):
-                        answer.failure(f"no {path} in the answer")
-                        return False
-                    self.variables[name] = str(found)
+                try:
+                    self.variables.update(captured(answer.text, capture, self.variables))
+                except LookupError as error:
+                    answer.failure(f"no {error.args[0]} in the answer")
+                    return False
                 answer.success()
             return True
 
@@ -174,6 +250,9 @@ def main():
         if int(time.time() * 5) % 5 == 0:
             recorder.write()
         if budget["left"] is not None and budget["left"] <= 0:
+            break
+        # Nobody came through the flow: there is nothing to wait for.
+        if runner.state == "running" and not runner.user_count:
             break
     recorder.ended = time.time()
     runner.quit()

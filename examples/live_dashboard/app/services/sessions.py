@@ -51,6 +51,25 @@ class GuardedRedisSessions(RedisSessionInterface):
             lambda: super(GuardedRedisSessions, self).regenerate(session),
         )
 
+    def end_of(self, user_ids: set[int]) -> bool:
+        """End every session of these users; False when Redis could not be reached."""
+
+        def end() -> None:
+            keys = list(self.client.scan_iter(match=self.key_prefix + "*", count=500))
+            for first in range(0, len(keys), 500):
+                part = keys[first : first + 500]
+                found = zip(part, self.client.mget(part), strict=True)
+                theirs = [
+                    key
+                    for key, raw in found
+                    if raw and self.serializer.decode(raw).get("user_id") in user_ids
+                ]
+                if theirs:
+                    self.client.unlink(*theirs)
+
+        reached, _ = self._guard.run("session_end", end)
+        return reached
+
 
 def session_unavailable(current: Any = None) -> bool:
     """True when the session store could not be reached for this request."""
