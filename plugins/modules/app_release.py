@@ -284,6 +284,13 @@ workers:
   type: list
   elements: str
   returned: for V(celery)
+finishing:
+  description: >-
+    The names of the Celery workers that still finish a task of the release before, and start from
+    the live one after it. Others have answered from the live one, or these did not end in time.
+  type: list
+  elements: str
+  returned: for V(celery)
 stdout:
   description: What the command said.
   type: str
@@ -544,9 +551,10 @@ class _Action:
 
     def celery(self):
         if self.check:
-            return {"changed": self.celery_units.needs(), "workers": []}
-        changed = self.celery_units.follow()
-        return {"changed": changed, "workers": self.celery_units.prove(platform.node())}
+            return {"changed": self.celery_units.needs(), "workers": [], "finishing": []}
+        before = self.celery_units.follow()
+        workers, finishing = self.celery_units.prove(platform.node(), before or {})
+        return {"changed": before is not None, "workers": workers, "finishing": finishing}
 
     def prune(self):
         if self.check:

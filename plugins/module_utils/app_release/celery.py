@@ -16,6 +16,8 @@ from . import commands, systemd
 from .errors import ReleaseError
 from .layout import Layout, point, read_text, write_atomically
 
+# A unit has another one each time that it starts.
+_RUN = "InvocationID"
 _ANSWER = re.compile(r"^->\s*(\S+?):\s*OK", re.M)
 
 
@@ -79,13 +81,18 @@ class Celery:
             return False
         return bool(self.stale() or self.unwanted())
 
-    def follow(self) -> bool:
-        """Workers finish their tasks and start from the live release; nobody waits for that."""
+    def follow(self) -> dict[str, str] | None:
+        """Workers finish their tasks and start from the live release; nobody waits for that.
+
+        The units that are restarted, each with the identity of the run that ends; None if there was
+        nothing to do.
+        """
         if self.layout.live_slot() is None:
-            return False
+            return None
         stale, unwanted = self.stale(), self.unwanted()
         if not stale and not unwanted:
-            return False
+            return None
+        before = {unit: systemd.shown(unit, _RUN) for unit in stale}
         folder = f"{self.layout.units}/multi-user.target.wants"
         for unit in unwanted:
             os.unlink(f"{folder}/{unit}")
@@ -102,7 +109,7 @@ class Celery:
         state = self._state()
         notes = dict.fromkeys(self.wanted(), state)
         write_atomically(self._notes, json.dumps(notes, indent=1) + "\n")
-        return True
+        return before
 
     def answering(self) -> tuple[set[str], str]:
         slot = self.layout.live_slot() or ""
@@ -117,32 +124,46 @@ class Celery:
         )
         return set(_ANSWER.findall(done.output)), done.told
 
-    def prove(self, host: str) -> list[str]:
-        """Each worker of this host answers, but those that still finish a task of before."""
+    def prove(self, host: str, before: dict[str, str]) -> tuple[list[str], list[str]]:
+        """The workers of this host that answer, and those that still finish a task of before.
+
+        `before` is what `follow` gave: the last answer of a worker that stops is no proof of the
+        one that comes after it. As long as none has answered, those that stop are waited for.
+        """
         if not self.app or not self.workers:
-            return []
+            return [], []
         names = {f"{self.layout.name}-{number}@{host}": number for number in self._numbers()}
         # What they said before this switch is another release's.
         since = time.time() - 5
         until = time.monotonic() + self.timeout
         while True:
+            # Looked at before they are asked.
+            new = {name for name, number in names.items() if self._runs_anew(number, before)}
             answered, told = self.answering()
-            missing = {name: number for name, number in names.items() if name not in answered}
+            proved = new & answered
             stopping = {
                 name
-                for name, number in missing.items()
-                if systemd.state(self._worker(number)).active == "deactivating"
+                for name in set(names) - proved
+                if systemd.state(self._worker(names[name])).active == "deactivating"
             }
-            if set(missing) <= stopping:
-                return sorted(names)
-            if time.monotonic() > until:
-                units = [self._worker(missing[name]) for name in sorted(missing)]
+            missing = set(names) - proved - stopping
+            late = time.monotonic() > until
+            if not missing and (proved or late):
+                return sorted(proved), sorted(stopping)
+            if late:
+                units = [self._worker(names[name]) for name in sorted(missing)]
                 raise ReleaseError(
                     f"The Celery workers {', '.join(units)} do not answer `celery inspect ping` "
                     f"within {self.timeout:g} s.\n{told[-1000:]}",
                     systemd.journal(units, since),
                 )
             time.sleep(1)
+
+    def _runs_anew(self, number: int, before: dict[str, str]) -> bool:
+        unit = self._worker(number)
+        if systemd.state(unit).active != "active":
+            return False
+        return unit not in before or systemd.shown(unit, _RUN) != before[unit]
 
     def _numbers(self) -> range:
         return range(1, self.workers + 1)
