@@ -73,16 +73,6 @@ def find_breaches(
     return found
 
 
-def tell(breaches: list[dict[str, Any]]) -> str:
-    return "; ".join(
-        f"{b['table']}: {b['count']} x {b['reason']} ("
-        + ", ".join(" ".join(f"{name} {value}" for name, value in row.items()) for row in b["rows"])
-        + (", ..." if b["count"] > len(b["rows"]) else "")
-        + ")"
-        for b in breaches
-    )
-
-
 def _of_table(
     connection: Any, source: SourceDatabase, plan: Plan, table: PlannedTable
 ) -> list[dict[str, Any]]:

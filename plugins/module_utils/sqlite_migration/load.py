@@ -17,7 +17,7 @@ from typing import Any, Union
 
 from ..version import COLLECTION_VERSION
 from . import target as pg
-from .breaches import find_breaches, row_labels, tell
+from .breaches import find_breaches, row_labels
 from .careful import (
     CarefulRows,
     Finding,
@@ -335,9 +335,12 @@ class _Run:
         if found:
             self.plan.problems += found
             self._show_plan()
+            told = "; ".join(
+                f"{b['table']}: {b['count']} x {b['reason']} ({_labels(b)})" for b in found
+            )
             raise MigrationError(
                 f"{self.source.path} has rows that break constraints of PostgreSQL's tables: "
-                f"{tell(found)}. Nothing was migrated. Mend these rows in SQLite, change the "
+                f"{told}. Nothing was migrated. Mend these rows in SQLite, change the "
                 "constraints, or leave the table out with exclude.",
                 table=found[0]["table"],
                 problems=found,
