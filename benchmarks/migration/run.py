@@ -141,6 +141,7 @@ def with_plan(part: str, source: str, dsn: str, fill: Any) -> None:
         fill(connection, cursor, plan)
         if part == "whole":
             pg.prepare_for_indexes(connection, pg.Target(dsn=dsn))
+            pg.share_processors(connection, pg.Target(dsn=dsn))
             for table in plan.tables:
                 for statement in table.keys:
                     cursor.execute(statement.sql)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.p
     TRAILER,
     Packer,
     PackStream,
+    Rows,
     can_pack,
     sample_rows,
 )
@@ -53,7 +55,7 @@ def packed(
     ]
     connection.text_factory = bytes
     packer = Packer("t", columns, sample_rows(connection, "t", columns))
-    stream = PackStream(connection.execute(packer.select), packer)
+    stream = PackStream(Rows(connection, packer), packer)
     assert stream.read() == HEADER
     blocks = []
     while (block := stream.read()) != TRAILER:
@@ -162,6 +164,43 @@ def test_any_timestamp(moment: Any) -> None:
     assert packed(kind("timestamp"), [text]) == [micros(text)]
 
 
+FORMS = st.sampled_from([(" ", "seconds"), ("T", "milliseconds"), (" ", "microseconds")])
+
+
+@given(st.lists(st.none() | st.datetimes(), max_size=150), FORMS, FORMS)
+def test_timestamps_that_are_read_together(moments: list[Any], usual: Any, other: Any) -> None:
+    texts = [
+        None if moment is None else moment.isoformat(*(other if number % 40 == 39 else usual))
+        for number, moment in enumerate(moments)
+    ]
+    expected = [None if text is None else micros(text) for text in texts]
+    assert packed(kind("timestamp"), texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "characters"),
+    [
+        *((place, "/:- a\x00") for place in (0, 3, 5, 9, 11, 12, 14, 15, 17, 18, 20, 25)),
+        (10, "0x-+"),
+        *((place, "0. -") for place in (13, 16)),
+        (19, "0:+"),
+        (11, "3"),
+        (14, "6"),
+        (17, "6"),
+        (5, "9"),
+        (8, "4"),
+    ],
+)
+@pytest.mark.parametrize("length", [19, 23, 26])
+def test_one_wrong_timestamp_among_many(place: int, characters: str, length: int) -> None:
+    good = "2024-01-02 13:44:55.123456"[:length]
+    for character in characters:
+        wrong = good[:place] + character + good[place + 1 :]
+        if place < length:
+            with pytest.raises((ValueError, TypeError, KeyError)):
+                packed(kind("timestamp"), [good] * 20 + [wrong] + [good] * 20)
+
+
 @given(st.integers(-(10**10), 10**10), st.integers(0, 4))
 def test_decimals_agree_with_the_text_form(digits: int, scale: int) -> None:
     """The short way through doubles, against the text that the careful way writes."""
@@ -251,6 +290,43 @@ def test_long_values_go_in_slices() -> None:
     assert packed(kind("bytea"), [b"", b"v" * 3_000_000], not_null=True)[1] == b"v" * 3_000_000
 
 
+class WithoutLimits(sqlite3.Connection):
+    """As Python before 3.11 has it."""
+
+    @property
+    def setlimit(self) -> Any:
+        raise AttributeError
+
+
+@pytest.mark.parametrize("factory", [sqlite3.Connection, WithoutLimits])
+def test_long_values_come_alone(factory: type[sqlite3.Connection]) -> None:
+    """So that memory is bounded by the longest, not by a batch of them."""
+    connection = sqlite3.connect(":memory:", factory=factory)
+    connection.execute("CREATE TABLE t (n INTEGER, v BLOB)")
+    connection.execute(
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 700) "
+        "INSERT INTO t SELECT n, zeroblob(iif(n > 500 AND n < 640, 2000000, 10)) FROM c"
+    )
+    columns = [
+        PlannedColumn("n", "INTEGER", kind("bigint"), True),
+        PlannedColumn("v", "BLOB", kind("bytea"), False),
+    ]
+    connection.text_factory = bytes
+    packer = Packer("t", columns, sample_rows(connection, "t", columns))
+    stream = PackStream(Rows(connection, packer), packer)
+    length, highest = 0, 0
+    tracemalloc.start()
+    while block := stream.read():
+        length += len(block)
+        highest = max(highest, tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert stream.rows == 700
+    assert length == len(HEADER) + len(TRAILER) + 700 * 18 + 139 * 2000000 + 561 * 10
+    assert highest < 9_000_000
+    stream.close()
+    assert connection.execute("SELECT length(randomblob(1000000))").fetchone() == (1000000,)
+
+
 def test_blocks_stay_small() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE t (v BLOB)")
@@ -260,7 +336,7 @@ def test_blocks_stay_small() -> None:
     columns = [PlannedColumn("v", "BLOB", kind("bytea"), False)]
     connection.text_factory = bytes
     packer = Packer("t", columns, sample_rows(connection, "t", columns))
-    stream = PackStream(connection.execute(packer.select), packer)
+    stream = PackStream(Rows(connection, packer), packer)
     sizes = []
     while block := stream.read():
         sizes.append(len(block))

@@ -23,6 +23,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.e
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.pack import (
     Packer,
     PackStream,
+    Rows,
     sample_rows,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.parallel import (
@@ -96,7 +97,7 @@ def both_ways(path: Path, count: int, rows: int) -> tuple[bytes, bytes]:
         assert stream.rows == sum(ticks) == rows and stream.read() == b""
         stream.close()
         assert len(workers) == count
-        one = drained(PackStream(source.connection.execute(packer.select), packer))
+        one = drained(PackStream(Rows(source.connection, packer), packer))
         workers.end()
     return several, one
 
@@ -118,6 +119,32 @@ def test_the_same_bytes(tmp_path: Path, rowids: Any, count: int) -> None:
     rows = [(n, None if n % 5 == 0 else f"text {n}") for n in rowids]
     several, one = both_ways(make(tmp_path / "a.db", rows), count, len(rows))
     assert several == one
+
+
+def test_a_process_reads_without_locks_between_threads(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.db", [(1, "x")])
+    script = (
+        "import ctypes, sqlite3, sys, _sqlite3\n"
+        f"from {parallel.__name__} import _drop_locks_between_threads\n"
+        "library = ctypes.CDLL(_sqlite3.__file__)\n"
+        "library.sqlite3_db_mutex.restype = ctypes.c_void_p\n"
+        "def mutex(connection):\n"
+        "    # SQLite's own pointer is the first field of Python's object.\n"
+        "    pointer = ctypes.c_void_p.from_address(id(connection) + object.__basicsize__)\n"
+        "    return library.sqlite3_db_mutex(pointer)\n"
+        "before = sqlite3.connect(sys.argv[1])\n"
+        "locked = mutex(before)\n"
+        "before.close()\n"
+        "_drop_locks_between_threads()\n"
+        "after = sqlite3.connect(sys.argv[1])\n"
+        "print(bool(locked), mutex(after), after.execute('SELECT v FROM t').fetchall())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout == "True None [('x',)]\n"
 
 
 def test_values_larger_than_the_pipe(tmp_path: Path) -> None:

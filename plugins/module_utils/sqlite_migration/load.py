@@ -29,7 +29,7 @@ from .careful import (
 )
 from .errors import MigrationError
 from .expressions import quote_identifier
-from .pack import BinaryStream, Packer, PackStream, can_pack, sample_rows
+from .pack import BinaryStream, Packer, PackStream, Rows, can_pack, sample_rows
 from .parallel import ParallelStream, Workers, wanted
 from .plan import Plan, PlannedColumn, PlannedTable, Statement
 from .planning import make_plan, make_room
@@ -448,9 +448,13 @@ class _Run:
         pg.prepare_for_indexes(connection, self.request.target)
         left = list(plan.left_out)
         self.progress.phase("index")
+        checking = None
         for table in plan.tables:
             self.progress.table(table.name)
             for statement in table.keys:
+                if checking != self.source.checking:
+                    checking = self.source.checking
+                    pg.share_processors(connection, self.request.target, int(checking))
                 try:
                     _apply(connection, statement, table, left)
                 except MigrationError as error:
@@ -542,7 +546,7 @@ class _Run:
             packer = Packer(table.name, columns, sample)
             tick = self.progress.rows
             parallel = self.workers.stream(self.source, table, packer, sample, tick)
-            return parallel or PackStream(connection.execute(packer.select), packer, tick)
+            return parallel or PackStream(Rows(connection, packer), packer, tick)
         except sqlite3.Error as error:
             if "integer overflow" in str(error):
                 # The first row fails the statement's own check of storage classes.

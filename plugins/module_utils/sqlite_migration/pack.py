@@ -13,12 +13,13 @@ from __future__ import annotations
 # A bool is an int to isinstance, and here it must not be.
 # pylint: disable=unidiomatic-typecheck
 import binascii
+import math
 import re
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from .copy_text import (
@@ -47,10 +48,16 @@ _NULL = b"\xff\xff\xff\xff"
 _BLOCK = 1 << 16
 _SLICE = 1 << 18
 _ROWS = 512
+# Rows that are fetched, then packed: taking turns row by row, SQLite and the packer would push
+# each other out of the processor's caches.
+_BATCH = 128
+# A batch with a longer value is fetched again row by row, so that memory stays small.
+_LONG = 16 << 10
 _KNOWN_LENGTHS = 4096
 _CACHE = 4096
 _CACHED_LENGTH = 256
 _COMBINATIONS = 100
+_SURE_COMBINATIONS = 2048
 _SAMPLE = 1000
 
 _TIMES = ("timestamp", "timestamptz")
@@ -87,19 +94,28 @@ def can_pack(target: TargetType) -> bool:
     return target.kind in _PACKED
 
 
-class _Cache(dict[Any, bytes]):
-    """Encoded values by value; it forgets all when full, so that it stays small."""
+class _Cache:
+    """Encoded values of some columns: dicts of dicts, as no tuple is hashed then.
 
-    def __init__(self, encode: Encode) -> None:
-        super().__init__()
-        self._encode = encode
+    It forgets all when full, so that it stays small.
+    """
 
-    def __missing__(self, value: Any) -> bytes:
-        encoded = self._encode(value)
+    def __init__(self, encoders: list[Encode]) -> None:
+        self.known: dict[Any, Any] = {}
+        self._encoders = encoders
+        self._count = 0
+
+    def learn(self, *values: Any) -> bytes:
+        encoded = b"".join([e(v) for e, v in zip(self._encoders, values)])
         if len(encoded) <= _CACHED_LENGTH:
-            if len(self) >= _CACHE:
-                self.clear()
-            self[value] = encoded
+            if self._count >= _CACHE:
+                self.known.clear()
+                self._count = 0
+            self._count += 1
+            inner = self.known
+            for value in values[:-1]:
+                inner = inner.setdefault(value, {})
+            inner[values[-1]] = encoded
         return encoded
 
 
@@ -107,16 +123,12 @@ def _or_null(encode: Encode) -> Encode:
     return lambda value: _NULL if value is None else encode(value)
 
 
-def _joined(encoders: list[Encode]) -> Encode:
-    return lambda values: b"".join([e(v) for e, v in zip(encoders, values)])
-
-
 class _Days(dict[bytes, int]):
-    """Microseconds since 2000 of 'YYYY-MM-DD '."""
+    """Microseconds since 2000 of 'YYYY-MM-DD'."""
 
     def __missing__(self, text: bytes) -> int:
         # As a whole timestamp, so that it is checked as one.
-        micros = timestamp_micros(text.decode("ascii", "replace") + "00:00") - _EPOCH
+        micros = timestamp_micros(text.decode("ascii", "replace") + " 00:00") - _EPOCH
         if len(self) >= _CACHE:
             self.clear()
         self[text] = micros
@@ -124,30 +136,10 @@ class _Days(dict[bytes, int]):
 
 
 _CLOCK = {
-    b"%02d:%02d:" % (hour, minute): (hour * 60 + minute) * 60_000_000
+    f"{hour:02}:{minute:02}".encode(): (hour * 60 + minute) * 60_000_000
     for hour in range(24)
     for minute in range(60)
 }
-
-
-class _Minutes(dict[bytes, int]):
-    """Microseconds since 2000 of 'YYYY-MM-DD HH:MM:'."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._days = _Days()
-
-    def __missing__(self, text: bytes) -> int:
-        # What has another form is parsed as a whole; a plus here would begin an offset.
-        if len(text) != 17 or text[10] not in b" T":
-            raise KeyError
-        micros = self._days[text[:11]] + _CLOCK[text[11:]]
-        if len(self) >= _CACHE:
-            self.clear()
-        self[text] = micros
-        return micros
-
-
 _SECONDS = {b"%02d" % s: s * 1_000_000 for s in range(60)}
 _SECONDS.update(
     {
@@ -160,7 +152,86 @@ _FRACTION = {b"": 0}
 _FRACTION.update({b"%0*d" % (w, n): n * 10 ** (5 - w) for w in (1, 2, 3) for n in range(10**w)})
 _REST = {b"": 0, **{b"%0*d" % (w, n): n * 10 ** (2 - w) for w in (1, 2) for n in range(10**w)}}
 
+
+_CLOCK_FORM = b" 00:00:00.000000"
+_CUTS = {
+    length: struct.Struct(f"10s{length - 10}s" * _BATCH).unpack
+    for length in (19, 23, 26)
+}  # fmt: skip
+_ALL_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_CLOCKS = struct.Struct(">" + "8xq" * _BATCH).unpack
+# A one at the end of each of a batch's lanes of 16 bytes.
+_ONES = sum(1 << (128 * lane) for lane in range(_BATCH))
+_LOW = 0xFF * _ONES
+_SIGN = 0x80 * _ONES
+_FROM_24, _FROM_60 = (0x80 - 24) * _ONES, (0x80 - 60) * _ONES
+_FEW = 8
+
+
+class _Moments:
+    """Microseconds since 2000 of a batch's timestamps; only those without an offset.
+
+    Those of one length are read all at once: their clocks stand side by side in one large
+    number, sixteen bytes each, and each step is done to all of them.
+    """
+
+    def __init__(self, exact: Callable[[Any], int]) -> None:
+        self._exact = exact
+        self._days = _Days()
+
+    def __call__(self, values: list[bytes | None]) -> list[int | None]:
+        known = [value for value in values if value is not None]
+        found = self._together(known) if _FEW <= len(known) <= _BATCH else None
+        if found is None:
+            found = [self._one(value) for value in known]
+        if len(known) == len(values):
+            return list(found)
+        following = iter(found)
+        return [None if value is None else next(following) for value in values]
+
+    def _together(self, values: list[bytes]) -> list[int] | None:
+        """None if they differ in form, or one isn't of the usual form."""
+        length = len(values[0])
+        if length not in _CUTS or set(map(len, values)) != {length}:
+            return None
+        filled = values + values[:1] * (_BATCH - len(values))
+        parts = _CUTS[length](b"".join(filled))
+        missing = _CLOCK_FORM[length - 10 :]
+        clocks = missing.join(parts[1::2]) + missing
+        form = clocks[:1] + _CLOCK_FORM[1:]
+        if form[:1] not in b" T" or clocks.translate(_ALL_ZERO) != form * _BATCH:
+            return None
+        lanes = int.from_bytes(clocks, "big") - int.from_bytes(form * _BATCH, "big")
+        # Each second digit becomes the number of two digits; none is larger than 99.
+        lanes += (lanes >> 8) * 10
+        hours, minutes, seconds = (lanes >> at & _LOW for at in (104, 80, 56))
+        if (hours + _FROM_24 | minutes + _FROM_60 | seconds + _FROM_60) & _SIGN:
+            return None
+        micros = (
+            (lanes & _LOW)
+            + (lanes >> 16 & _LOW) * 100
+            + (lanes >> 32 & _LOW) * 10_000
+            + seconds * 1_000_000
+            + minutes * 60_000_000
+            + hours * 3_600_000_000
+        )
+        days = self._days
+        clock = _CLOCKS(micros.to_bytes(16 * _BATCH, "big"))
+        return [days[day] + time for day, time in zip(parts[: 2 * len(values) : 2], clock)]
+
+    def _one(self, value: bytes) -> int:
+        # With less, a fraction would be taken for an offset.
+        if value[10:11] in b" T" and value[16:17] == b":":
+            try:
+                micros: int = _SECONDS[value[17:21]] + _FRACTION[value[21:24]] + _REST[value[24:]]
+                return self._days[value[:10]] + _CLOCK[value[11:16]] + micros
+            except KeyError:
+                pass
+        return self._exact(value)
+
+
 _pack_length = struct.Struct(">i").pack
+_EIGHT = _pack_length(8)
 _pack_q = struct.Struct(">iq").pack
 _pack_interval = struct.Struct(">iqii").pack
 _pack_timetz = struct.Struct(">iqi").pack
@@ -364,20 +435,19 @@ class Packer:
             "E": b"",
             "T": _LENGTHS,
             "TB": _LENGTHS_JSONB,
-            "M": _Minutes(),
-            "S": _SECONDS,
-            "F": _FRACTION,
-            "G": _REST,
-            "LIMIT": _SLICE,
         }
         self._lines: list[str] = []
+        # Timestamps, which are worked out for a whole batch before its rows.
+        self._moments: dict[int, PlannedColumn] = {}
         self._fixed: list[PlannedColumn] = []
-        self._fixed_format = ""
+        # Bytes that are always the same go into the struct as one.
+        self._fixed_format = ">"
         self._fixed_values: list[str] = []
+        self._same = struct.pack(">h", len(columns))
         self._checks: list[str] = []
+        self.unbounded = False
         self._order: list[PlannedColumn] = []
         self._pieces: list[str] = []
-        self._large = False
         by_column = dict(zip((c.name for c in columns), zip(*sample))) if sample else {}
         rest = []
         for number, column in enumerate(columns):
@@ -399,7 +469,6 @@ class Packer:
         self.columns = [*self._fixed, *self._order]
         names = {id(c): f"a{n}" for n, c in enumerate(columns)}
         arguments = ", ".join(names[id(c)] for c in self.columns)
-        self.width = len(self._pieces) + 1
         quoted = ", ".join(quote_sqlite(c.name) for c in self.columns)
         self.select = f"SELECT {quoted} FROM {quote_sqlite(name)} NOT INDEXED"
         if self._checks:
@@ -410,34 +479,49 @@ class Packer:
                 f"THEN abs(-9223372036854775807 - ({some} IS {some})) ELSE 1 END"
             )
         self.has_where = bool(self._checks)
-        self.pack = self._compile(arguments, len(columns))
+        self.pack = self._compile(arguments)
 
-    def _compile(
-        self, arguments: str, count: int
-    ) -> Callable[[Iterator[tuple[Any, ...]], list[int]], list[bytes]]:
-        if self._fixed_format:
-            self._const["P"] = struct.Struct(">h" + self._fixed_format).pack
-            head = f"P({count}, {', '.join(self._fixed_values)})"
+    def _compile(self, arguments: str) -> Callable[[list[tuple[Any, ...]], list[int]], list[bytes]]:
+        if self._fixed_values:
+            self._const["P"] = struct.Struct(self._fixed_format).pack
+            head = f"P({', '.join(self._fixed_values)})"
         else:
-            self._const["H"] = struct.pack(">h", count)
+            self._const["H"] = self._same
             head = "H"
         pieces = "".join(f", {piece}" for piece in self._pieces)
+        row, rows = f"{arguments},", "rows"
+        for number, column in self._moments.items():
+            value = itemgetter(self.columns.index(column))
+            moments = self._constant("X", number, _Moments(_micros(column.target)))
+            each = self._constant("G", number, value)
+            row = f"({row}), t{number}" if number == min(self._moments) else f"{row}, t{number}"
+            rows += f", {moments}(list(map({each}, rows)))"
+        if self._moments:
+            rows = f"zip({rows})"
         source = [
             f"def pack(rows, big, {', '.join(f'{n}={n}' for n in self._const)}):",
             " out = []",
             " put = out.extend",
-            f" for {arguments}, in rows:",
+            f" for {row} in {rows}:",
             *(f"  {line}" for line in self._lines),
             f"  put(({head}{pieces},))",
+            " return out",
         ]
-        if self._large:
-            source += ["  if big and sum(big) > LIMIT:", "   break"]
-        source += [" return out"]
         self.source = "\n".join(source)
         scope = dict(self._const)
         exec(self.source, scope)
-        compiled: Callable[[Iterator[tuple[Any, ...]], list[int]], list[bytes]] = scope["pack"]
+        compiled: Callable[[list[tuple[Any, ...]], list[int]], list[bytes]] = scope["pack"]
         return compiled
+
+    def _fix(self, code: str, value: str, same: bytes = b"") -> None:
+        """One more number in the row's struct; `same` comes before it."""
+        same = self._same + same
+        self._same = b""
+        if same:
+            self._fixed_format += f"{len(same)}s"
+            self._fixed_values.append(self._constant("B", len(self._fixed_values), same))
+        self._fixed_format += code
+        self._fixed_values.append(value)
 
     def _constant(self, prefix: str, number: int, value: Any) -> str:
         name = f"{prefix}{number}"
@@ -465,9 +549,12 @@ class Packer:
         while cached:
             group = [cached.pop(0)]
             seen: list[tuple[Any, ...]] = [(v,) for v in by_column.get(group[0][1].name, ())]
+            most = len(set(seen))
             while cached:
-                wider = [(*s, v) for s, v in zip(seen, by_column.get(cached[0][1].name, ()))]
-                if len(set(wider)) > _COMBINATIONS:
+                more = by_column.get(cached[0][1].name, ())
+                wider = [(*s, v) for s, v in zip(seen, more)]
+                most *= max(1, len(set(more)))
+                if len(set(wider)) > _COMBINATIONS and most > _SURE_COMBINATIONS:
                     break
                 seen = wider
                 group.append(cached.pop(0))
@@ -477,9 +564,18 @@ class Packer:
                 encoders.append(encode if column.not_null else _or_null(encode))
                 self._class_check(column, by_column.get(column.name, ()))
                 self._order.append(column)
-            encode = encoders[0] if len(group) == 1 else _joined(encoders)
-            name = self._constant("C", group[0][0], _Cache(encode))
-            self._pieces.append(f"{name}[{', '.join(f'a{number}' for number, _column in group)}]")
+            lines, pieces = self._look_up(encoders, [number for number, _column in group])
+            self._lines += lines
+            self._pieces += pieces
+
+    def _look_up(self, encoders: list[Encode], numbers: list[int]) -> tuple[list[str], list[str]]:
+        cache, number = _Cache(encoders), numbers[0]
+        known = self._constant("C", number, cache.known)
+        learn = self._constant("L", number, cache.learn)
+        keys = "".join(f"[a{n}]" for n in numbers)
+        lines = _indented("try:", [f"c{number} = {known}{keys}"])
+        values = ", ".join(f"a{n}" for n in numbers)
+        return [*lines, f"except KeyError: c{number} = {learn}({values})"], [f"c{number}"]
 
     def _class_check(self, column: PlannedColumn, values: Iterable[Any]) -> None:
         kind = column.target.kind
@@ -504,15 +600,12 @@ class Packer:
         name = f"a{number}"
         if kind in _INTEGERS:
             code, size = _INTEGERS[kind]
-            self._fixed_format += f"i{code}"
-            self._fixed_values += [str(size), name]
+            self._fix(code, name, _pack_length(size))
         elif kind == "double":
-            self._fixed_format += "id"
-            self._fixed_values += ["8", self._double(number, column)]
+            self._fix("d", self._double(number, column), _EIGHT)
         elif kind in _TIMES:
             self._lines += self._timestamp(number, column)
-            self._fixed_format += "iq"
-            self._fixed_values += ["8", f"t{number}"]
+            self._fix("q", f"t{number}", _EIGHT)
         else:
             return False
         self._class_check(column, values)
@@ -526,8 +619,7 @@ class Packer:
         return f"(a{number} if a{number}.__class__ is float else {exact}(a{number}))"
 
     def _timestamp(self, number: int, column: PlannedColumn) -> list[str]:
-        slow = self._constant("X", number, _micros(column.target))
-        a, t = f"a{number}", f"t{number}"
+        exact = _micros(column.target)
         # timestamp(n) has fewer digits, so that each value has to be looked at.
         target = column.target
         plain = (target.kind, target.conversion) in (
@@ -536,13 +628,9 @@ class Packer:
         )
         plain = plain and target.precision is None and "(" not in target.sql
         if not plain:
-            return [f"{t} = {slow}({a})"]
-        return [
-            "try:",
-            f" {t} = M[{a}[:17]] + S[{a}[17:21]] + F[{a}[21:24]] + G[{a}[24:]]",
-            "except KeyError:",
-            f" {t} = {slow}({a})",
-        ]
+            return [f"t{number} = {self._constant('X', number, exact)}(a{number})"]
+        self._moments[number] = column
+        return []
 
     def _add(
         self, number: int, column: PlannedColumn, values: Iterable[Any], leading: bool
@@ -556,14 +644,15 @@ class Packer:
         else:
             lines, value = self._value(number, column)
             if nullable:
-                self._lines += [f"if {a} is None:", f" p{number} = N", "else:"]
-                self._lines += [f" {line}" for line in lines] + [f" p{number} = {value}"]
+                lines = _indented("else:", [*lines, f"p{number} = {value}"])
+                self._lines += [f"if {a} is None: p{number} = N", *lines]
                 self._pieces.append(f"p{number}")
             else:
                 self._lines += lines
                 self._pieces.append(value)
 
     def _value(self, number: int, column: PlannedColumn) -> tuple[list[str], str]:
+        """Statements, and the expression that they are for."""
         kind, a = column.target.kind, f"a{number}"
         if kind in _INTEGERS:
             code, size = _INTEGERS[kind]
@@ -575,44 +664,46 @@ class Packer:
         if kind in _TIMES:
             pack = self._constant("Q", number, _pack_q)
             return self._timestamp(number, column), f"{pack}(8, t{number})"
-        encode = self._constant("X", number, encoder_of(column.target))
-        if kind == "numeric":
-            return self._decimal(number, column.target, encode), f"d{number}"
+        encode = encoder_of(column.target)
         if kind == "date":
-            days = self._constant("C", number, _Cache(encoder_of(column.target)))
-            return [], f"{days}[{a}]"
-        return [], f"{encode}({a})"
+            lines, (piece,) = self._look_up([encode], [number])
+            return lines, piece
+        slow = f"{self._constant('X', number, encode)}({a})"
+        if kind == "numeric":
+            return self._decimal(number, column.target, slow)
+        return [], slow
 
-    def _decimal(self, number: int, target: TargetType, slow: str) -> list[str]:
+    def _decimal(self, number: int, target: TargetType, slow: str) -> tuple[list[str], str]:
         """A number of few digits without Decimal, which would cost most of the load's time."""
-        a, d, n = f"a{number}", f"d{number}", f"n{number}"
+        a, d, n, w = (f"{letter}{number}" for letter in "adnw")
         precision, scale = numeric_limits(target)
         if precision is None or scale is None or not 0 <= scale <= 4 or precision <= scale:
-            return [f"{d} = {slow}({a})"]
-        fraction = 10 ** (4 - scale)
-        unit = 10**scale
-        lines = ["try:"]
+            return [], slow
+        self._const["floor"] = math.floor
+        unit, fraction = 10**scale, 10 ** (4 - scale)
+        lines = []
         # One word of four digits before the point, then two.
         for words in (1, 2) if precision - scale > 4 else (1,):
-            name = f"{'QR'[words - 1]}{number}"
-            known = struct.pack(">iHhHH", 8 + 2 * (words + 1), words + 1, words - 1, 0, scale)
-            self._const[name] = struct.Struct(f">12s{words + 1}H").pack
-            self._const[f"{name}H"] = known
-            parts = f"w{number}" if words == 1 else f"w{number} // 10000, w{number} % 10000"
+            head = struct.pack(">iHhHH", 8 + 2 * (words + 1), words + 1, words - 1, 0, scale)
+            form = struct.Struct(f">{len(head)}s{words + 1}H").pack
+            name, known = "QR"[words - 1], "HI"[words - 1]
+            pack, same = self._constant(name, number, form), self._constant(known, number, head)
+            whole = w if words == 1 else f"{w} // 10000, {w} % 10000"
             limit = min(10 ** (precision - scale), 10 ** (4 * words))
             lines += [
-                f" {'if' if words == 1 else 'elif'} 0 <= {a} < {limit}:",
-                f"  {n} = int({a} * {unit} + 0.5)",
-                f"  w{number} = {n} // {unit}",
+                f"{'if' if words == 1 else 'elif'} 0.0 <= {a} < {limit}.0:",
+                f" {n} = floor({a} * {unit}.0 + 0.5)",
+                f" {w} = {n} // {unit}",
                 # The double nearest to that decimal: then it is what was stored.
-                f"  {d} = {name}({name}H, {parts}, ({n} - w{number} * {unit}) * {fraction}) "
-                f"if {n} / {unit} == {a} and w{number} < {limit} else {slow}({a})",
+                f" {d} = {pack}({same}, {whole}, ({n} - {w} * {unit}) * {fraction}) "
+                f"if {n} / {unit} == {a} and {w} < {limit} else {slow}",
             ]
-        return [*lines, f" else: {d} = {slow}({a})", f"except TypeError: {d} = {slow}({a})"]
+        lines = _indented("try:", [*lines, f"else: {d} = {slow}"])
+        return [*lines, f"except TypeError: {d} = {slow}"], d
 
     def _add_text(self, number: int, column: PlannedColumn, leading: bool) -> None:
         kind, a, n = column.target.kind, f"a{number}", f"n{number}"
-        self._large = True
+        self.unbounded = True
         binary = kind == "jsonb"
         lengths, prefix = ("TB", b"\x01") if binary else ("T", b"")
         lines = []
@@ -626,8 +717,7 @@ class Packer:
             check = self._constant("V", number, _check_length)
             lines.append(f"if {n} > {length}: {check}({a}, {length})")
         if leading:
-            self._fixed_format += "i"
-            self._fixed_values.append(n)
+            self._fix("i", n)
             self._lines += [*lines, f"if {n} >= {_KNOWN_LENGTHS}: big.append({n})"]
             self._pieces.append(a)
             return
@@ -638,6 +728,10 @@ class Packer:
             lines = [f" {line}" for line in lines]
         self._lines += lines
         self._pieces += [f"l{number}", a]
+
+
+def _indented(head: str, lines: list[str]) -> list[str]:
+    return [head, *(f" {line}" for line in lines)]
 
 
 def _long_length(prefix: bytes) -> Callable[[int, list[int]], bytes]:
@@ -688,8 +782,70 @@ class BinaryStream:
             self._tick(rows, size)
 
 
+class Rows:
+    """The rows of a statement in batches; where a value is long, one by one.
+
+    While it is open, nothing else may run on the connection.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, packer: Packer, more: str = "", values: Any = ()
+    ) -> None:
+        self._connection = connection
+        self._select, self._values = packer.select + more, values
+        self._given = 0
+        self._limit: int | None = None
+        self._one_by_one = False
+        # Python before 3.11 can't set SQLite's limits.
+        if hasattr(connection, "setlimit"):
+            self._limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONG)
+        else:
+            self._one_by_one = packer.unbounded
+        self._cursor = connection.cursor()
+        self._begin("")
+
+    def _begin(self, rest: str) -> None:
+        try:
+            self._cursor.execute(self._select + rest, self._values)
+        except sqlite3.DataError as error:
+            self._go_one_by_one(error)
+        except BaseException:
+            self.close()
+            raise
+
+    def _go_one_by_one(self, error: sqlite3.DataError) -> None:
+        if self._limit is None or "too big" not in str(error):
+            self.close()
+            raise error
+        self._lift()
+        self._one_by_one = True
+        # The same snapshot in the same order.
+        self._begin(f" LIMIT -1 OFFSET {self._given}")
+
+    def _lift(self) -> None:
+        if self._limit is not None:
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._limit)
+            self._limit = None
+
+    def take(self, most: int) -> list[tuple[Any, ...]]:
+        """The next rows, `most` at most; none at the end."""
+        if not self._one_by_one:
+            try:
+                rows = self._cursor.fetchmany(min(most, _BATCH))
+                self._given += len(rows)
+                return rows
+            except sqlite3.DataError as error:
+                self._go_one_by_one(error)
+        return self._cursor.fetchmany(1)
+
+    def close(self) -> None:
+        """Ends the statement, which would hold a lock of the source."""
+        self._cursor.close()
+        self._lift()
+
+
 class PackStream(BinaryStream):
-    """From one cursor, a block for some hundred rows.
+    """From one statement, a block for some hundred rows.
 
     A block of this size fits the socket's buffer, so that client and server work at the
     same time without a thread.
@@ -697,23 +853,25 @@ class PackStream(BinaryStream):
 
     def __init__(
         self,
-        cursor: sqlite3.Cursor,
+        rows: Rows | None,
         packer: Packer,
         tick: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(packer.columns, tick)
-        self._cursor = cursor
+        self._rows = rows
         self._packer = packer
         self._ask = 32
         self._waiting: list[bytes | memoryview] = []
 
     def close(self) -> None:
-        """Ends the statement, which would hold a lock of the source."""
-        self._cursor.close()
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
 
-    def follow(self, cursor: sqlite3.Cursor) -> None:
-        """Goes on with other rows, where the first cursor is at its end."""
-        self._cursor = cursor
+    def follow(self, rows: Rows) -> None:
+        """Goes on with other rows, where the first are at their end."""
+        self.close()
+        self._rows = rows
 
     def block(self) -> bytes:
         if self._waiting:
@@ -722,16 +880,22 @@ class PackStream(BinaryStream):
 
     def _next(self) -> bytes:
         big: list[int] = []
-        pieces = self._packer.pack(islice(self._cursor, self._ask), big)
-        rows = len(pieces) // self._packer.width
-        if not rows:
+        pieces: list[bytes] = []
+        count = 0
+        while self._rows is not None and count < self._ask and sum(big) <= _SLICE:
+            rows = self._rows.take(self._ask - count)
+            if not rows:
+                break
+            pieces += self._packer.pack(rows, big)
+            count += len(rows)
+        if not count:
             return b""
         if big:
-            return self._large(pieces, rows)
+            return self._large(pieces, count)
         block = b"".join(pieces)
         size = len(block)
-        self._ask = min(_ROWS, max(8, rows * _BLOCK // size))
-        self._count(rows, size)
+        self._ask = min(_ROWS, max(8, count * _BLOCK // size))
+        self._count(count, size)
         return block
 
     def _large(self, pieces: list[bytes], rows: int) -> bytes:

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from .errors import MigrationError
-from .pack import BinaryStream, Packer, PackStream
+from .pack import BinaryStream, Packer, PackStream, Rows
 from .plan import PlannedColumn, PlannedTable
 from .source import SourceDatabase, open_reading, quote_sqlite
+from .target import processors
 
 # Below these a process isn't worth its start.
 _LARGE_FILE = 16 << 20
@@ -43,6 +44,7 @@ _CACHE_KIB = 512
 _HEAD = struct.Struct(">ii")
 _FAILED = -1
 _PR_SET_PDEATHSIG = 1
+_SQLITE_CONFIG_SINGLETHREAD = 1
 
 
 class PackingFailed(ValueError):
@@ -71,13 +73,6 @@ class _Table:
         for first in range(self.low + self.turn * self.width, self.high + 1,
                            self.turns * self.width):  # fmt: skip
             yield first, min(first + self.width - 1, self.high)
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def wanted(path: str) -> int:
@@ -305,9 +300,27 @@ def _be_a_worker(parent: int, orders: int, frames: int) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(Exception):
+        _drop_locks_between_threads()
     if os.getppid() == parent:
         with contextlib.suppress(BrokenPipeError), os.fdopen(orders, "rb") as stream:
             _serve(stream, frames)
+
+
+def _drop_locks_between_threads() -> None:
+    """SQLite's mutexes, one for each value that is read; this process has one thread.
+
+    Must come before the first connection. An interpreter with a SQLite of its own inside keeps
+    them, if it doesn't show SQLite's functions.
+    """
+    import _sqlite3
+    import ctypes
+
+    # The very library that Python's module is linked with: a symbol is looked for in it too.
+    library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
+    if library.sqlite3_shutdown() == sqlite3.SQLITE_OK:
+        library.sqlite3_config(_SQLITE_CONFIG_SINGLETHREAD)
+        library.sqlite3_initialize()
 
 
 def _let_go(kept: set[int]) -> None:
@@ -375,16 +388,15 @@ def _open(order: _Open) -> sqlite3.Connection:
 def _pack(connection: sqlite3.Connection, table: _Table, frames: int) -> None:
     packer = Packer(table.name, table.columns, table.sample)
     also = "AND" if packer.has_where else "WHERE"
-    select = f"{packer.select} {also} {table.rowid} BETWEEN ? AND ?"
-    cursor = connection.cursor()
-    stream = PackStream(cursor, packer)
+    stream = PackStream(None, packer)
     before = 0
     for bounds in table.ranges():
-        stream.follow(cursor.execute(select, bounds))
+        stream.follow(Rows(connection, packer, f" {also} {table.rowid} BETWEEN ? AND ?", bounds))
         while block := stream.block():
             _write(frames, _HEAD.pack(stream.rows - before, len(block)), block)
             before = stream.rows
         _write(frames, _HEAD.pack(0, 0), b"")
+    stream.close()
 
 
 def _write(descriptor: int, head: bytes, block: bytes) -> None:

@@ -480,6 +480,11 @@ class SourceDatabase:
                 connection.close()
         return found
 
+    @property
+    def checking(self) -> bool:
+        """Whether the checks that start_checks began still run."""
+        return any(job.is_alive() for job in self._jobs)
+
     def finish_checks(self) -> Fingerprint | None:
         """What start_checks found; the fingerprint, if it was left for later."""
         found: Fingerprint | None = None

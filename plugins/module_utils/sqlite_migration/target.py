@@ -412,30 +412,40 @@ def create_nulled_table(connection: Any) -> None:
 
 
 def prepare_for_indexes(connection: Any, target: Target) -> None:
-    """Index builds by several of the server's processes, with memory that the host can spare."""
-    settings = {"client_connection_check_interval": "10s"}
+    """Memory for index builds that the host can spare, and an end if the client is gone."""
+    wanted = 128
     if is_local(target):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-        cores = os.cpu_count() or 1
-        settings["maintenance_work_mem"] = f"{min(1024, max(64, memory // 16))}MB"
-        settings["max_parallel_maintenance_workers"] = str(min(4, cores))
-    else:
-        settings["maintenance_work_mem"] = "128MB"
-    for name, value in settings.items():
-        current = (
-            one(connection, "SELECT pg_size_bytes(current_setting(%s))", (name,))
-            if (name == "maintenance_work_mem")
-            else None
-        )
-        if current is not None and current > int(value[:-2]) << 20:
-            continue
-        # Some platforms can't watch the client's socket.
-        execute(connection, "SAVEPOINT setting")
-        try:
-            execute(connection, f"SET LOCAL {name} = '{value}'")
-        except psycopg2.Error:
-            execute(connection, "ROLLBACK TO SAVEPOINT setting")
-        execute(connection, "RELEASE SAVEPOINT setting")
+        wanted = min(1024, max(64, memory // 16))
+    current = one(connection, "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
+    if current < wanted << 20:
+        execute(connection, f"SET LOCAL maintenance_work_mem = '{wanted}MB'")
+    # Some platforms can't watch the client's socket.
+    execute(connection, "SAVEPOINT setting")
+    try:
+        execute(connection, "SET LOCAL client_connection_check_interval = '10s'")
+    except psycopg2.Error:
+        execute(connection, "ROLLBACK TO SAVEPOINT setting")
+    execute(connection, "RELEASE SAVEPOINT setting")
+
+
+def share_processors(connection: Any, target: Target, beside: int = 0) -> None:
+    """Index builds by as many of the server's processes as this host has processors.
+
+    `beside` of them are left to work of ours that runs meanwhile. Another host's are not known:
+    there the server's own setting decides.
+    """
+    if is_local(target):
+        # The one that serves this connection works, too.
+        workers = max(0, min(4, processors() - 1 - beside))
+        execute(connection, f"SET LOCAL max_parallel_maintenance_workers = {workers}")
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_local(target: Target) -> bool:
