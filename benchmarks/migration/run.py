@@ -51,16 +51,16 @@ PACKAGE = "ansible_collections.golive.webstack.plugins.module_utils.sqlite_migra
 SAMPLE = ROOT / "examples" / "live_dashboard" / "sample_data.py"
 CONTAINER = "golive-bench-postgres"
 PASSWORD = "only-for-benchmarks"
+PORT = 54329
 SERVER = f"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q update >/dev/null
 apt-get -q install -y --no-install-recommends postgresql >/dev/null
 conf=$(ls -d /etc/postgresql/*/main)
-printf "listen_addresses = '*'\\n" >"$conf/conf.d/benchmark.conf"
-echo 'host all all all scram-sha-256' >>"$conf/pg_hba.conf"
+printf "listen_addresses = '127.0.0.1'\\nport = {PORT}\\n" >"$conf/conf.d/benchmark.conf"
 systemctl restart "postgresql@$(basename "$(dirname "$conf")")-main"
-for _ in $(seq 60); do pg_isready -q && break; sleep 0.5; done
-su postgres -c "psql -qc \\"CREATE ROLE bench LOGIN CREATEDB PASSWORD '{PASSWORD}'\\""
+for _ in $(seq 60); do pg_isready -q -p {PORT} && break; sleep 0.5; done
+su postgres -c "psql -p {PORT} -qc \\"CREATE ROLE bench LOGIN CREATEDB PASSWORD '{PASSWORD}'\\""
 """
 TITLES = {
     "ours": "golive.webstack",
@@ -382,12 +382,12 @@ def own_server() -> str:
     image = ensure_image(docker, "debian12")
     docker.try_run("rm", "-f", "-v", CONTAINER)
     say("Starting a PostgreSQL server in a container")
+    # On this host's own loopback, as where the application and its database share a host.
     docker.run("run", "--detach", "--name", CONTAINER, "--label", f"{LABEL}=benchmark",
-               *RUN_OPTIONS, *proxy_options(), image)  # fmt: skip
+               "--network", "host", *RUN_OPTIONS, *proxy_options(), image)  # fmt: skip
     wait_for_systemd(docker, CONTAINER)
     docker.run("exec", CONTAINER, "sh", "-ec", SERVER, timeout=900)
-    address = docker.run("inspect", "-f", "{{.NetworkSettings.IPAddress}}", CONTAINER).strip()
-    return f"postgresql://bench:{PASSWORD}@{address}:5432/postgres"
+    return f"postgresql://bench:{PASSWORD}@127.0.0.1:{PORT}/postgres"
 
 
 def version_of(python: str) -> str:

@@ -209,6 +209,27 @@ def test_every_type_and_conversion(
         ), name
 
 
+def test_booleans_as_words(database: Database, make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, done BOOLEAN NOT NULL DEFAULT 'f', seen BOOLEAN);"
+        "INSERT INTO t VALUES (1, 't', 'TRUE'), (2, 'f', NULL), (3, 1, 'off'), (4, 0, 1)"
+    )
+    with pytest.raises(MigrationError, match="boolean using words"):
+        database.migrate(source)
+    wanted = {"*.done": "boolean using words", "t.seen": "boolean using words"}
+    outcome = database.migrate(source, type_overrides=wanted)
+    assert outcome.not_carried == []
+    database.query("INSERT INTO t (id, seen) VALUES (5, false)")
+    assert database.query("SELECT * FROM t ORDER BY id") == [
+        (1, True, True), (2, False, None), (3, True, False), (4, False, True), (5, False, False)
+    ]  # fmt: skip
+    dest = tmp_path / "back.db"
+    assert back(database, dest, schema_from=str(source)).verified
+    rows = sqlite3.connect(dest).execute("SELECT * FROM t").fetchall()
+    before = sqlite3.connect(source).execute("SELECT * FROM t").fetchall()
+    assert rows == [*before, (5, 0, 0)]
+
+
 def test_values_that_sqlite_cannot_hold(database: Database, tmp_path: Path) -> None:
     database.query("CREATE TABLE n (id int PRIMARY KEY, v numeric, d timestamp)")
     database.query(

@@ -231,14 +231,32 @@ def encode_integer(bits: int) -> Encoder:
     return encode
 
 
-def encode_boolean(value: Any) -> str:
-    if value == 1 and type(value) in (int, float):
-        return "t"
-    if value == 0 and type(value) in (int, float):
-        return "f"
+# What PostgreSQL itself reads as a boolean.
+_WORDS = {
+    **dict.fromkeys(("t", "true", "y", "yes", "on", "1"), True),
+    **dict.fromkeys(("f", "false", "n", "no", "off", "0"), False),
+}
+
+
+def boolean_of(value: Any, words: bool = False) -> bool:
+    """0 and 1 as they are; `words`: texts in any case too."""
+    if type(value) in (int, float) and value in (0, 1):
+        return bool(value)
     if type(value) is int:
         raise BadValue("an integer other than 0 and 1 where a boolean is needed")
-    _wrong(value, "0 or 1")
+    if type(value) is str and value.lower() in _WORDS:
+        if words:
+            return _WORDS[value.lower()]
+        raise BadValue(
+            "a word such as 't' or 'false' where 0 or 1 is needed; "
+            "'boolean using words' in type_overrides takes them"
+        )
+    _wrong(value, "0 or 1, or a word for them," if words else "0 or 1")
+
+
+def encode_boolean(target: TargetType) -> Encoder:
+    words = target.conversion == "words"
+    return lambda value: "t" if boolean_of(value, words) else "f"
 
 
 def encode_double(value: Any) -> str:
@@ -452,7 +470,6 @@ _BY_KIND: dict[str, Encoder] = {
     "bigint": encode_bigint,
     "int4": encode_integer(32),
     "int2": encode_integer(16),
-    "boolean": encode_boolean,
     "double": encode_double,
     "float4": encode_float4,
     "text": encode_text,
@@ -464,6 +481,7 @@ _BY_KIND: dict[str, Encoder] = {
     "other": encode_other,
 }
 _BY_TARGET: dict[str, Callable[[TargetType], Encoder]] = {
+    "boolean": encode_boolean,
     "date": encode_date,
     "time": encode_time,
     "timetz": encode_time,

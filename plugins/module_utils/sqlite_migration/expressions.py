@@ -336,7 +336,7 @@ def translate_default(expression: str, target: TargetType) -> str | None:
     value = _with_affinity(_literal(tokens), target)
     if value is None:
         return None
-    if target.kind == "other" or target.conversion not in (None, "naive_utc", "uuid_hex"):
+    if target.kind == "other" or target.conversion not in (None, "naive_utc", "uuid_hex", "words"):
         raise Untranslatable(f"a value of SQLite for a column of type {target.sql}")
     try:
         encoded = encoder_for(target)(value)

@@ -24,6 +24,7 @@ from typing import Any
 
 from .copy_text import (
     BadValue,
+    boolean_of,
     check_bpchar,
     days_of,
     encode_double,
@@ -304,11 +305,14 @@ def _integer(kind: str) -> Encode:
     return encode
 
 
-def _boolean(value: Any) -> bytes:
-    # Floats too, as they are equal to their integers in a cache anyway.
-    if type(value) not in (int, float) or value not in (0, 1):
-        raise BadValue("another value than 0 and 1")
-    return b"\x00\x00\x00\x01\x01" if value else b"\x00\x00\x00\x01\x00"
+def _boolean(target: TargetType) -> Encode:
+    words = target.conversion == "words"
+
+    def encode(value: Any) -> bytes:
+        true = boolean_of(_given(value), words)
+        return b"\x00\x00\x00\x01\x01" if true else b"\x00\x00\x00\x01\x00"
+
+    return encode
 
 
 def _exact_double(value: Any) -> float:
@@ -398,7 +402,7 @@ def encoder_of(target: TargetType) -> Encode:
     if kind in _INTEGERS:
         return _integer(kind)
     if kind == "boolean":
-        return _boolean
+        return _boolean(target)
     if kind in _TIMES:
         micros = _micros(target)
         return lambda value: _pack_q(8, micros(value))
@@ -580,7 +584,9 @@ class Packer:
     def _class_check(self, column: PlannedColumn, values: Iterable[Any]) -> None:
         kind = column.target.kind
         name = quote_sqlite(column.name)
-        if kind in _INTEGERS or kind in ("boolean", "double", "float4"):
+        if kind in _INTEGERS or kind in ("double", "float4"):
+            return
+        if kind == "boolean" and column.target.conversion is None:
             return
         blob = kind == "bytea"
         if kind == "uuid":

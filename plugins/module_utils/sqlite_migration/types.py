@@ -115,6 +115,7 @@ CONVERSIONS = {
     "interval_epoch": "timestamps counted from 1970-01-01, as SQLAlchemy's Interval has them",
     "uuid_hex": "UUIDs as 32 hexadecimal digits, as Django and SQLAlchemy have them",
     "date_part": "timestamps whose time is 00:00:00",
+    "words": "words such as 't', 'false', 'yes' or 'off', or 0 and 1",
 }
 _CONVERSIONS_OF = {
     "timestamp": ("epoch_s", "epoch_ms", "epoch_us", "julian", "offset_utc"),
@@ -122,6 +123,7 @@ _CONVERSIONS_OF = {
     "date": ("epoch_s", "epoch_ms", "epoch_us", "julian", "date_part"),
     "interval": ("interval_us", "interval_epoch"),
     "uuid": ("uuid_hex",),
+    "boolean": ("words",),
 }
 # 1990 to 2100, the years in which a number is believed to be a point in time.
 _EPOCH_SECONDS = (631152000, 4102444800)
