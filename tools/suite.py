@@ -60,7 +60,7 @@ ORDER = ("multi_host", "deploy", "site", "gunicorn_app", "backup",
 # The other release is in the scenarios and the demo that put the same roles together.
 ONE_RELEASE = {name: f"{name}-debian13" for name in ("backup", "monitoring", "nginx", "postgres")}
 # What does not depend on the server's version.
-ONE_SERVER = ("test_orm.py", "test_properties.py", "test_through_ansible.py")
+ONE_SERVER = ("test_large.py", "test_orm.py", "test_properties.py", "test_through_ansible.py")
 OLDEST = "3.11"
 # Of the contract tests those that another ansible-core can change.
 THROUGH_ANSIBLE = [f"tests/contract/test_{n}.py" for n in ("bad_input", "resolving", "runner")]

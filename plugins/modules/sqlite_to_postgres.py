@@ -113,7 +113,7 @@ options:
         C(offset_utc) (times with one become UTC), C(date_part) (times of 00:00:00 become dates),
         C(interval_us) (microseconds, as Django has them), C(interval_epoch) (counted from
         1970-01-01, as SQLAlchemy has them), C(uuid_hex) and C(words) (booleans as C(t), C(false),
-        C(yes) or C(off) in any case, beside 0 and 1; the way back writes 0 and 1).
+        C(yes) or C(off) in any case, beside 0 and 1; the way back writes the words again).
       - With O(schema_mode=existing) the target's type stands, and only a conversion can be named.
     type: dict
     default: {}

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load, watch
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import target as pg
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
     MigrationError,
@@ -319,6 +322,60 @@ def test_progress_and_a_control_node_that_is_gone(
     database.migrate(source, progress_file=str(path))
     figures = json.loads(path.read_text())
     assert figures["phase"] == "done" and figures["rows_done"] == figures["rows_total"] == 2104
+
+
+def watched(path: Path, seen: list[dict[str, Any]], over: threading.Event) -> None:
+    while not over.wait(0.005):
+        with contextlib.suppress(OSError, ValueError):
+            seen.append(json.loads(path.read_text()))
+
+
+def test_progress_of_an_index(
+    database: Database, make_source: MakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SECONDS", 0.02)
+    # No fork beside this test's own thread.
+    monkeypatch.setattr(load, "wanted", lambda _path: 0)
+    source = make_source(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE INDEX by_value ON t (v);"
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300000)"
+        "INSERT INTO t SELECT n, hex(n * 7919 % 300007) || 'xxxxxxxxxxxxxxxxxxxx' FROM c"
+    )
+    seen: list[dict[str, Any]] = []
+    over = threading.Event()
+    path = tmp_path / "progress.json"
+    watcher = threading.Thread(target=watched, args=(path, seen, over))
+    watcher.start()
+    try:
+        database.migrate(source, progress_file=str(path))
+    finally:
+        over.set()
+        watcher.join()
+    notes = {figures["note"] for figures in seen if figures["phase"] == "index"}
+    line = re.compile(r"index by_value on t \(2 of 2\), (scanning table|loading tuples).* \d+ %")
+    assert any(line.fullmatch(note) for note in notes), sorted(notes)
+    assert json.loads(path.read_text())["note"] == ""
+
+
+def test_a_long_statement_ends_when_the_control_node_is_gone(
+    database: Database, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, alive = tmp_path / "progress.json", tmp_path / "alive"
+    alive.touch()
+    apply = load._apply
+
+    def long(connection: Any, statement: Any, *more: Any) -> None:
+        if statement.kind == "index":
+            os.utime(alive, (time.time() - 100, time.time() - 100))
+            pg.execute(connection, "SELECT pg_sleep(120)")
+        apply(connection, statement, *more)
+
+    monkeypatch.setattr(load, "_apply", long)
+    began = time.monotonic()
+    with pytest.raises(MigrationError, match="control node is gone"):
+        database.migrate(source, progress_file=str(path))
+    assert time.monotonic() - began < 60
+    assert database.relations() == []
 
 
 def test_disk_that_is_too_small(

@@ -155,27 +155,6 @@ def test_every_change_is_named(database: Database, source: Path) -> None:
     prove(database, source, depth="full")
 
 
-def test_one_bit_in_a_large_table(database: Database, make_source: MakeSource) -> None:
-    source = make_source(
-        "CREATE TABLE big (id INTEGER PRIMARY KEY, level VARCHAR(10) NOT NULL, message TEXT, "
-        "at DATETIME NOT NULL);"
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
-        "INSERT INTO big SELECT i * 3, 'INFO', 'message number ' || i, "
-        "datetime(1700000000 + i, 'unixepoch') FROM n;"
-    )
-    database.migrate(source)
-    assert prove(database, source, depth="full")["rows_total"] == 200000
-    # 'm' is 0x6d, 'l' is 0x6c.
-    database.query("UPDATE big SET message = 'l' || substr(message, 2) WHERE id = 450003")
-    for depth in ROWS:
-        (found,) = differences(database, source, depth=depth)
-        assert (found["table"], found["column"], found["key"]) == (
-            "big",
-            "message",
-            {"id": 450003},
-        )
-
-
 TYPES = """
 CREATE TABLE made (
     k UUID PRIMARY KEY, i2 INTEGER, i4 INTEGER, flag BOOLEAN, f4 REAL, f8 REAL, v VARCHAR(20),

@@ -212,7 +212,7 @@ def test_every_type_and_conversion(
 def test_booleans_as_words(database: Database, make_source: MakeSource, tmp_path: Path) -> None:
     source = make_source(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, done BOOLEAN NOT NULL DEFAULT 'f', seen BOOLEAN);"
-        "INSERT INTO t VALUES (1, 't', 'TRUE'), (2, 'f', NULL), (3, 1, 'off'), (4, 0, 1)"
+        "INSERT INTO t VALUES (1, 't', 'TRUE'), (2, 'f', NULL), (3, 't', 'FALSE'), (4, 'f', 1)"
     )
     with pytest.raises(MigrationError, match="boolean using words"):
         database.migrate(source)
@@ -227,7 +227,7 @@ def test_booleans_as_words(database: Database, make_source: MakeSource, tmp_path
     assert back(database, dest, schema_from=str(source)).verified
     rows = sqlite3.connect(dest).execute("SELECT * FROM t").fetchall()
     before = sqlite3.connect(source).execute("SELECT * FROM t").fetchall()
-    assert rows == [*before, (5, 0, 0)]
+    assert rows == [*before, (5, "f", "FALSE")]
 
 
 def test_values_that_sqlite_cannot_hold(database: Database, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.e
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.progress import (
     Progress,
 )
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.watch import stage
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "bytes_done": 10000,
         "seconds": 2.0,
         "rows_per_second": 100,
+        "note": "",
         "seconds_left": 8.0,
     }
     seen.table_done()
@@ -60,6 +62,18 @@ def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(path)["tables_done"] == 1 and read(path)["rows_done"] == 0
     assert read(path)["seconds_left"] is None
     assert [p.name for p in tmp_path.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "done", "total", "told"),
+    [
+        ("building index: scanning table", 43, 100, "scanning table 43 %"),
+        ("building index: sorting live tuples", 0, 0, "sorting live tuples"),
+        ("acquiring sample rows", 7, 8, "acquiring sample rows 87 %"),
+    ],
+)
+def test_what_the_server_says_of_a_statement(phase: str, done: int, total: int, told: str) -> None:
+    assert stage(phase, done, total) == told
 
 
 def test_nothing_is_written_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ from .source import (
     remove_copy,
 )
 from .target import Target, Unreachable
+from .watch import ServerWatch
 
 _PURPOSE = "sqlite_to_postgres"
 
@@ -447,11 +448,26 @@ class _Run:
         connection, plan = self.connection, self.plan
         pg.prepare_for_indexes(connection, self.request.target)
         left = list(plan.left_out)
+        with ServerWatch(connection, self.request.target, self.progress) as watch:
+            self._make_keys(watch, left)
+            self._make_foreign_keys(watch, left)
+            self.progress.phase("analyze")
+            for table in plan.tables:
+                self.progress.table(table.name)
+                watch.now("")
+                pg.execute(connection, f"ANALYZE {_full(plan, table)}")
+        return left
+
+    def _make_keys(self, watch: ServerWatch, left: list[LeftOut]) -> None:
+        connection, plan = self.connection, self.plan
         self.progress.phase("index")
         checking = None
+        total, number = sum(len(table.keys) for table in plan.tables), 0
         for table in plan.tables:
             self.progress.table(table.name)
             for statement in table.keys:
+                number += 1
+                watch.now(f"{statement.kind} {statement.name} ({number} of {total})")
                 if checking != self.source.checking:
                     checking = self.source.checking
                     pg.share_processors(connection, self.request.target, int(checking))
@@ -461,19 +477,18 @@ class _Run:
                     if _breaks_constraint(error.details.get("sqlstate")):
                         self._refuse_breaches_after()
                     raise
-                self.progress.write()
             if plan.mode == "create":
                 _set_sequence(connection, plan.schema, table)
+
+    def _make_foreign_keys(self, watch: ServerWatch, left: list[LeftOut]) -> None:
         self.progress.phase("foreign_keys")
-        for table in plan.tables:
+        total, number = sum(len(table.foreign_keys) for table in self.plan.tables), 0
+        for table in self.plan.tables:
             self.progress.table(table.name)
             for statement in table.foreign_keys:
+                number += 1
+                watch.now(f"{statement.name} ({number} of {total})")
                 self._foreign_key(statement, table, left)
-                self.progress.write()
-        self.progress.phase("analyze")
-        for table in plan.tables:
-            pg.execute(connection, f"ANALYZE {_full(plan, table)}")
-        return left
 
     def _foreign_key(self, statement: Statement, table: PlannedTable, left: list[LeftOut]) -> None:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from typing import Any
 
@@ -48,6 +49,14 @@ class Progress:
         self._rows_done = 0
         self._rows_total = 0
         self._bytes_done = 0
+        # What is done at the moment, in words.
+        self.note = ""
+        # A statement's watcher writes, too.
+        self._lock = threading.Lock()
+
+    @property
+    def is_watched(self) -> bool:
+        return bool(self._path)
 
     def begin(self, phase: str, tables: int, rows: int) -> None:
         """A phase that counts, from zero."""
@@ -100,6 +109,7 @@ class Progress:
             "bytes_done": self._bytes_done,
             "seconds": round(now - self._began, 1),
             "rows_per_second": round(rate),
+            "note": self.note,
             "seconds_left": left,
             "updated": time.time(),
         }
@@ -112,7 +122,7 @@ class Progress:
         self._next = time.monotonic() + _INTERVAL
         partial = f"{self._path}.{os.getpid()}.partial"
         # The watcher may have removed the folder; the work goes on without it.
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "w", encoding="utf-8") as handle:
                 json.dump(self.as_dict(), handle)
