@@ -190,7 +190,7 @@ def importer(work: Work) -> None:
 def documented_parts() -> dict[str, list[str]]:
     """Modules, roles and plugins by kind, as ansible-doc names the kinds."""
     found: dict[str, list[str]] = {
-        "role": sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+        "role": sorted(p.parts[-3] for p in ROOT.glob("roles/*/meta/argument_specs.yml"))
     }
     for kind in ("modules", "filter", "lookup", "callback"):
         paths = (ROOT / "plugins" / kind).glob("*.py")

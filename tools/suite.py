@@ -54,6 +54,8 @@ from tools.python_env import (
 
 EXAMPLE = ROOT / "examples" / "live_dashboard"
 MOLECULE = ROOT / "molecule"
+# Before the client on a scenario's PATH.
+NEARBY = ROOT / "tools" / "nearby"
 # The longest first, so that none of them runs alone at the end.
 ORDER = ("multi_host", "deploy", "site", "gunicorn_app", "backup",
          "cutover", "monitoring", "postgres", "redis", "nginx")  # fmt: skip
@@ -356,8 +358,12 @@ def scenario(run: Run) -> None:
     env.update(NO_COLOR="1", PY_COLORS="0", ANSIBLE_FORCE_COLOR="0", COLUMNS="160")
     for name in ("FORCE_COLOR", "ANSIBLE_CONFIG"):
         env.pop(name, None)
-    # Where several docker clients are installed, the one that answers comes first.
-    env["ANSIBLE_DOCKER_COMMAND"] = run.context.engine().client
+    docker = run.context.engine()
+    # Where several docker clients are installed, the one that answers is meant.
+    env["GOLIVE_DOCKER_CLIENT"] = docker.client
+    env["GOLIVE_DOCKER_ROOT"] = docker.run("info", "-f", "{{.DockerRootDir}}")
+    env["ANSIBLE_DOCKER_COMMAND"] = str(NEARBY / "docker")
+    env["PATH"] = f"{NEARBY}{os.pathsep}{env['PATH']}"
     command = [tool(run, "molecule"), "test", "--no-command-borders", "-s", run.name]
     if not run.context.whole and run.name in ONE_RELEASE:
         command += ["--platform-name", ONE_RELEASE[run.name]]

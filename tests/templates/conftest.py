@@ -84,7 +84,7 @@ class Site:
         self._variables = VariableManager(loader=loader, inventory=self._inventory)
         self._hosts = HostVars(self._inventory, self._variables, loader)
         self._wiring = loader.load_from_file(
-            str(ROOT / "playbooks/vars/webstack.yml"), unsafe=False, trusted_as_template=True
+            str(ROOT / "roles/wiring/vars/main.yml"), unsafe=False, trusted_as_template=True
         )
 
     def value(self, host: str, name: str) -> Any:

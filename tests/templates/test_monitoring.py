@@ -150,7 +150,7 @@ def test_bad_input_is_refused_by_name(role: Any, arguments: dict[str, Any], refu
     failed = []
     for name in ("preflight", "server_preflight"):
         tasks = yaml.safe_load((ROOT / f"roles/monitoring/tasks/{name}.yml").read_text())
-        for item in next(task["loop"] for task in tasks if "loop" in task):
+        for item in next(t["vars"]["__monitoring_checks"] for t in tasks if "vars" in t):
             if not made.expression(item["that"].strip()[2:-2]):
                 failed.append(item["name"])
     assert failed == [refused]

@@ -477,7 +477,9 @@ def test_redis_refuses(role: Any, loader: Any, given: dict[str, Any], name: str)
 
     path = Path(__file__).resolve().parents[2] / "roles/redis/tasks/preflight.yml"
     tasks = loader.load_from_file(str(path), unsafe=False, trusted_as_template=True)
-    checks = next(task["loop"] for task in tasks if task["name"] == "Refuse what can't work")
+    checks = next(
+        t["vars"]["__redis_checks"] for t in tasks if t["name"] == "Refuse what can't work"
+    )
     made = role("redis", **{**ADMIN, **given})
     made.variables["ansible_facts"] = {
         **made.variables["ansible_facts"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What playbooks/vars/webstack.yml makes of an inventory: the variables of the roles."""
+"""What the role wiring makes of an inventory: the variables of the roles."""
 
 from __future__ import annotations
 

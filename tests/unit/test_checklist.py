@@ -79,7 +79,7 @@ def test_the_catalogue_is_well_formed() -> None:
 
 
 def test_what_the_catalogue_refers_to_is_wired() -> None:
-    text = (ROOT / "playbooks/vars/webstack.yml").read_text()
+    text = (ROOT / "roles/wiring/vars/main.yml").read_text()
     block = text.split("__webstack_checklist_context:")[1].split("\n# ")[0]
     wired = set(re.findall(r"^  (\w+):", block, re.MULTILINE))
     used = {key for one in CATALOGUE for key in one.get("applies", {})}
