@@ -365,6 +365,8 @@ def scenario(run: Run) -> None:
     env["ANSIBLE_DOCKER_COMMAND"] = str(NEARBY / "docker")
     env["PATH"] = f"{NEARBY}{os.pathsep}{env['PATH']}"
     command = [tool(run, "molecule"), "test", "--no-command-borders", "-s", run.name]
+    if not run.context.whole:
+        env.setdefault("GOLIVE_SWITCHES", "1")
     if not run.context.whole and run.name in ONE_RELEASE:
         command += ["--platform-name", ONE_RELEASE[run.name]]
     run.check(command, env)
