@@ -22,6 +22,8 @@ pytestmark = pytest.mark.units(
 )
 
 SOURCE = EPHEMERAL / "next"
+# The first test watches each host for as long as a user's deployment does.
+BRIEFLY = ("-e", "webstack_watch_seconds=5")
 APPS = ("mh-app1", "mh-app2")
 
 
@@ -76,6 +78,7 @@ def test_a_host_that_fails_stops_the_rest_and_the_message_says_who_serves_what(
         code, output = play(
             "deploy",
             *("-e", f"webstack_app_source={source}"),
+            *BRIEFLY,
             *("-e", "gunicorn_app_smoke_command='[ $(hostname) != mh-app2 ]'"),
         )
     assert code != 0
@@ -114,7 +117,10 @@ def test_a_run_limited_to_one_host_knows_the_others(host, source):
     before = live(host)
     (source / "RELEASE").write_text("on one host first\n")
     code, output = play(
-        "deploy", *("-e", f"webstack_app_source={source}"), *("--limit", "mh-app1,mh-proxy")
+        "deploy",
+        *("-e", f"webstack_app_source={source}"),
+        *BRIEFLY,
+        *("--limit", "mh-app1,mh-proxy"),
     )
     assert code == 0, output[-4000:]
     after = live(host)
@@ -138,7 +144,7 @@ def test_the_others_get_the_release_when_a_host_can_not_be_reached(host, source,
     before = live(host)
     (source / "RELEASE").write_text(f"while one is away, {time.time()}\n")
     with Visits(visitor) as visits:
-        code, output = play("deploy", "-e", f"webstack_app_source={source}", *away)
+        code, output = play("deploy", "-e", f"webstack_app_source={source}", *BRIEFLY, *away)
     assert code != 0
     assert "unreachable=1" in output
     after = live(host)
@@ -148,6 +154,6 @@ def test_the_others_get_the_release_when_a_host_can_not_be_reached(host, source,
     assert len(behind(host)) == 2
     assert set(visits.statuses) == {200}
 
-    code, output = play("deploy", "-e", f"webstack_app_source={source}")
+    code, output = play("deploy", "-e", f"webstack_app_source={source}", *BRIEFLY)
     assert code == 0, output[-4000:]
     assert set(live(host).values()) == {after["mh-app1"]}
