@@ -87,6 +87,13 @@ def test_a_sqlite_file_in_use_is_refused(tmp_path):
     assert "has a -wal or -journal file beside it" in preflight(tmp_path, ONE, settings)
 
 
+@pytest.mark.parametrize("playbook", ["preflight", "rollback", "maintenance"])
+def test_variables_that_roles_keep_to_themselves_are_refused(tmp_path, monkeypatch, playbook):
+    monkeypatch.setenv("ANSIBLE_PRIVATE_ROLE_VARS", "true")
+    told = preflight(tmp_path, ONE, dict(GOOD), playbook=playbook)
+    assert "private_role_vars (ANSIBLE_PRIVATE_ROLE_VARS) is on" in told
+
+
 def test_several_hosts_without_groups_are_refused(tmp_path):
     told = preflight(tmp_path, {**ONE, "web2": ONE["web1"]}, dict(GOOD))
     assert "several hosts and no group 'app'" in told
