@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 from redis import Redis
+from sqlalchemy import text
 from werkzeug.security import generate_password_hash
 from werkzeug.serving import make_server
 
@@ -41,26 +43,61 @@ def redis_url() -> str | None:
     return None
 
 
+@pytest.fixture(scope="session")
+def migrated() -> Iterator[dict[str, Flask]]:
+    """Applications whose database has the schema, by its URL; at the end the migrations go back."""
+    apps: dict[str, Flask] = {}
+    yield apps
+    for app in apps.values():
+        with app.app_context():
+            downgrade(revision="base")
+            db.engine.dispose()
+
+
+def migrate(url: str, apps: dict[str, Flask], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bring the schema to an empty database, once in a session."""
+    if url not in apps:
+        monkeypatch.setenv("DATABASE_URL", url)
+        app = apps[url] = create_app()
+        with app.app_context():
+            upgrade()
+            db.engine.dispose()
+
+
 @pytest.fixture
 def app(
-    database_url: str, redis_url: str | None, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
+    redis_url: str | None,
+    migrated: dict[str, Flask],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Flask]:
     for name in ("TRUSTED_PROXIES", "OTP_SENDER", "OTP_RESEND_SECONDS", "LIVE_MAX_CLIENTS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("SECRET_KEY", "key-of-the-tests")
     monkeypatch.setenv("OTP_ECHO", "1")
     monkeypatch.setenv("STATS_CACHE_TTL", "0")
     monkeypatch.setenv("REDIS_URL", redis_url or "")
+    file = database_url.removeprefix("sqlite:///")
+    if file != database_url:
+        template = tmp_path_factory.getbasetemp() / "migrated.db"
+        migrate(f"sqlite:///{template}", migrated, monkeypatch)
+        shutil.copyfile(template, file)
+    else:
+        migrate(database_url, migrated, monkeypatch)
+    monkeypatch.setenv("DATABASE_URL", database_url)
     app = create_app()
     with app.app_context():
-        upgrade()
         seed()
         app.extensions["cache"].clear()
     yield app
     with app.app_context():
         db.session.remove()
-        downgrade(revision="base")
+        if file == database_url:
+            names = ", ".join(f'"{table.name}"' for table in db.metadata.sorted_tables)
+            db.session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+            db.session.commit()
+            db.session.remove()
         db.engine.dispose()
 
 

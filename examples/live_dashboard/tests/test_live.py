@@ -27,11 +27,21 @@ def cookie(app: Flask) -> str:
     return answer.headers["Set-Cookie"].split(";")[0]
 
 
-def connect(server: str, cookie: str | None) -> simple_websocket.Client:
+class Client(simple_websocket.Client):
+    """Reads what comes together with the handshake's answer, which simple_websocket leaves lying
+    until something more arrives.
+    """
+
+    def handshake(self) -> None:
+        super().handshake()
+        self.connected = self._handle_events()
+
+
+def connect(server: str, cookie: str | None) -> Client:
     """Connect as the page's own client does: open, then connect to the namespace."""
     headers = {"Cookie": cookie} if cookie else {}
     url = f"ws://{server}/socket.io/?EIO=4&transport=websocket"
-    socket = simple_websocket.Client(url, headers=headers)
+    socket = Client(url, headers=headers)
     opened = socket.receive(timeout=30)
     assert opened[0] == "0" and json.loads(opened[1:])["pingInterval"] > 0
     socket.send("40")
