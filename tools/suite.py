@@ -364,12 +364,22 @@ def scenario(run: Run) -> None:
     env["GOLIVE_DOCKER_ROOT"] = docker.run("info", "-f", "{{.DockerRootDir}}")
     env["ANSIBLE_DOCKER_COMMAND"] = str(NEARBY / "docker")
     env["PATH"] = f"{NEARBY}{os.pathsep}{env['PATH']}"
-    command = [tool(run, "molecule"), "test", "--no-command-borders", "-s", run.name]
+    # The containers are gone before and after a stage; what Molecule remembers of them is, too.
+    remembered = CACHE / "molecule" / run.name
+    shutil.rmtree(remembered, ignore_errors=True)
+    remembered.mkdir(parents=True)
+    env["MOLECULE_EPHEMERAL_DIRECTORY"] = str(remembered)
+    this = ["--no-command-borders", "-s", run.name]
+    command = [tool(run, "molecule"), "test", *this, "--destroy", "never"]
     if not run.context.whole:
         env.setdefault("GOLIVE_SWITCHES", "1")
     if not run.context.whole and run.name in ONE_RELEASE:
         command += ["--platform-name", ONE_RELEASE[run.name]]
-    run.check(command, env)
+    try:
+        run.check(command, env)
+    except StageFailed:
+        run.command([tool(run, "molecule"), "cleanup", *this], env)
+        raise
     run.summary = ""
 
 
