@@ -122,7 +122,9 @@ def test_scenarios_label_their_containers() -> None:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda p: p.parent.name)
 def test_scenarios_are_whole(path: Path) -> None:
-    assert (path.parent / "converge.yml").is_file()
+    provisioner = yaml.safe_load(path.read_text()).get("provisioner", {})
+    converge = provisioner.get("playbooks", {}).get("converge", "converge.yml")
+    assert (path.parent / converge).is_file()
     assert list(path.parent.glob("tests/test_*.py"))
 
 

@@ -4,8 +4,8 @@
 Usage: load_client.py HOST PORT RATE REPORT
 
 RATE requests a second: half on connections that are kept, half on new ones; a third of them POST
-with a body that must come back. Beside them two requests a second that take 2.5 s, so that some
-are always in flight. Ends on SIGTERM, after the last answer, and writes REPORT (JSON). A request
+with a body that must come back. One in forty takes 2.5 s, so that with 80 a second some are always
+in flight. Ends on SIGTERM, after the last answer, and writes REPORT (JSON). A request
 that gets no answer, another status than 200 or a wrong body is lost; nothing is tried twice.
 """
 

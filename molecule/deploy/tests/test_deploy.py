@@ -24,7 +24,8 @@ pytestmark = pytest.mark.units("probe@a.service", "probe@b.service", "nginx.serv
 
 SOURCE = EPHEMERAL / "source"
 SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "2"))
-RATE = "80"
+# Requests a second: while it is counted how many are lost, and where a share of them tells enough.
+RATE, LIGHT = "80", "20"
 REPORT = "/var/tmp/load.json"
 # No name comes twice, not in a second run on the same host either.
 NUMBERS = itertools.count(int(time.time()))
@@ -63,14 +64,15 @@ def running(host) -> list[str]:
 class Load:
     """The client in its own unit on the host, so that it sees what a local visitor sees."""
 
-    def __init__(self, host) -> None:
-        self.host = host
+    def __init__(self, host, rate: str = LIGHT) -> None:
+        self.host, self.rate = host, rate
 
     def __enter__(self) -> Load:
         script = (ROOT / "molecule/deploy/files/load_client.py").read_text()
         self.host.check_output("rm -f %s", REPORT)
         self.host.check_output(
-            "systemd-run --quiet --unit=load python3 -c %s 127.0.0.1 80 %s %s", script, RATE, REPORT
+            "systemd-run --quiet --unit=load python3 -c %s 127.0.0.1 80 %s %s",
+            *(script, self.rate, REPORT),
         )
         time.sleep(2)
         return self
@@ -88,7 +90,7 @@ def switches(host, request) -> dict:
     """What the client saw, what was done, and what was live after each step."""
     done: list[dict] = []
     faults = itertools.cycle(("import", "unhealthy", "hang"))
-    with Load(host) as load:
+    with Load(host, RATE) as load:
         for _ in range(SWITCHES):
             before = served(host)
             for kind in ("deploy", "rollback", "bad"):
