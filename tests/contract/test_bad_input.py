@@ -87,7 +87,7 @@ def test_a_sqlite_file_in_use_is_refused(tmp_path):
     assert "has a -wal or -journal file beside it" in preflight(tmp_path, ONE, settings)
 
 
-@pytest.mark.parametrize("playbook", ["preflight", "rollback", "maintenance"])
+@pytest.mark.parametrize("playbook", ["preflight", "rollback", "maintenance", "status"])
 def test_variables_that_roles_keep_to_themselves_are_refused(tmp_path, monkeypatch, playbook):
     monkeypatch.setenv("ANSIBLE_PRIVATE_ROLE_VARS", "true")
     told = preflight(tmp_path, ONE, dict(GOOD), playbook=playbook)
