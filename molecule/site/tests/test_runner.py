@@ -91,7 +91,7 @@ def run(folder: Path, name: str, *options: str) -> ansible_runner.Runner:
 def runs(folder) -> dict[str, ansible_runner.Runner]:
     before = files(folder / "project")
     # A second run of everything is bin/demo's.
-    done = {name: run(folder, name) for name in ("phase3_application", "deploy", "status")}
+    done = {name: run(folder, name) for name in ("deploy", "status")}
     done["check"] = run(folder, "site", "--check")
     assert files(folder / "project") == before
     return done
