@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deployments, rollbacks and bad releases under constant load: no request may be lost.
 
-GOLIVE_SWITCHES sets how many of each are done, 2 by default. With 1, as in a run of all scenarios,
-what another test shows in nearly the same way is left out, too.
+GOLIVE_SWITCHES sets how many of each are done, 2 by default.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ pytestmark = pytest.mark.units("probe@a.service", "probe@b.service", "nginx.serv
 
 SOURCE = EPHEMERAL / "source"
 SWITCHES = int(os.environ.get("GOLIVE_SWITCHES", "2"))
-only_by_name = pytest.mark.skipif(SWITCHES == 1, reason="'bin/test deploy' does it")
 # Requests a second: while it is counted how many are lost, and where a share of them tells enough.
 RATE, LIGHT = "80", "20"
 REPORT = "/var/tmp/load.json"
@@ -204,7 +202,6 @@ def test_a_release_that_turns_out_bad_is_taken_back(host, switches):
     assert {lost["why"] for lost in report["lost_requests"]} == {"status 500"}
 
 
-@only_by_name
 def test_a_release_that_turns_out_slow_is_taken_back(host, switches):
     good = served(host)
     bad = release("slow")
@@ -312,15 +309,7 @@ def wheel(version: str, fault: str = "") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        "git",
-        pytest.param("archive", marks=only_by_name),
-        pytest.param("wheel", marks=only_by_name),
-        "index",
-    ],
-)
+@pytest.mark.parametrize("form", ["git", "archive", "wheel", "index"])
 def test_a_release_comes_from(form, host, switches):
     arguments = []
     name = release()
