@@ -444,28 +444,38 @@ class _Run:
         return results
 
     def _finish_tables(self) -> list[LeftOut]:
-        """Keys, indexes, sequences, foreign keys and statistics."""
-        connection, plan = self.connection, self.plan
-        pg.prepare_for_indexes(connection, self.request.target)
-        left = list(plan.left_out)
-        with ServerWatch(connection, self.request.target, self.progress) as watch:
+        """Statistics, keys, indexes, sequences and foreign keys.
+
+        What only one of the server's processes can do comes first, and the largest index last:
+        it is then built by several, when the checks have left the processors to them.
+        """
+        pg.prepare_for_indexes(self.connection, self.request.target)
+        left = list(self.plan.left_out)
+        with ServerWatch(self.connection, self.request.target, self.progress) as watch:
+            self._analyze(watch, self.plan.tables)
             self._make_keys(watch, left)
             self._make_foreign_keys(watch, left)
-            self.progress.phase("analyze")
-            for table in plan.tables:
-                self.progress.table(table.name)
-                watch.now("")
-                pg.execute(connection, f"ANALYZE {_full(plan, table)}")
+            # Those of an expression are the index's own.
+            named = pg.tables_with_expressions(self.connection, self.plan.schema)
+            self._analyze(watch, [t for t in self.plan.tables if t.target_name in named])
         return left
+
+    def _analyze(self, watch: ServerWatch, tables: list[PlannedTable]) -> None:
+        if tables:
+            self.progress.phase("analyze")
+        for table in tables:
+            self.progress.table(table.name)
+            watch.now("")
+            pg.execute(self.connection, f"ANALYZE {_full(self.plan, table)}")
 
     def _make_keys(self, watch: ServerWatch, left: list[LeftOut]) -> None:
         connection, plan = self.connection, self.plan
         self.progress.phase("index")
         checking = None
         total, number = sum(len(table.keys) for table in plan.tables), 0
-        for table in plan.tables:
+        for table in sorted(plan.tables, key=lambda table: table.rows):
             self.progress.table(table.name)
-            for statement in table.keys:
+            for statement in sorted(table.keys, key=lambda statement: statement.work):
                 number += 1
                 watch.now(f"{statement.kind} {statement.name} ({number} of {total})")
                 if checking != self.source.checking:

@@ -96,12 +96,16 @@ class PlannedColumn:
 
 @dataclass
 class Statement:
-    """One object beyond the bare table; `optional` ones may be refused by PostgreSQL."""
+    """One object beyond the bare table; `optional` ones may be refused by PostgreSQL.
+
+    `work` compares what sorting the rows for indexes costs: a text more than a number.
+    """
 
     kind: str
     name: str
     sql: str
     optional: bool = False
+    work: int = 0
 
 
 class _Names:
@@ -696,6 +700,7 @@ class _TableMaker:
                     name,
                     f"ALTER TABLE {self.where} ADD CONSTRAINT {quote_identifier(name)} "
                     f"UNIQUE ({_list(columns)})",
+                    work=self._work(index),
                 )
             )
             self._folded_unique(index, name, planned)
@@ -710,8 +715,12 @@ class _TableMaker:
                 f"CREATE {unique}INDEX {quote_identifier(name)} ON {self.where} "
                 f"({', '.join(terms)}){predicate}",
                 optional=not plain,
+                work=self._work(index),
             )
         )
+
+    def _work(self, index: Index) -> int:
+        return sum(2 if term.column is None or self._is_text(term) else 1 for term in index.terms)
 
 
 def _fold(text: str, collation: str) -> str:

@@ -429,6 +429,21 @@ def prepare_for_indexes(connection: Any, target: Target) -> None:
     execute(connection, "RELEASE SAVEPOINT setting")
 
 
+def tables_with_expressions(connection: Any, schema: str) -> set[str]:
+    """Those with an index on an expression."""
+    rows = fetch(
+        connection,
+        """
+        SELECT DISTINCT c.relname FROM pg_catalog.pg_index AS i
+        JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE i.indexprs IS NOT NULL AND n.nspname = %s
+        """,
+        (schema,),
+    )
+    return {name for (name,) in rows}
+
+
 def share_processors(connection: Any, target: Target, beside: int = 0) -> None:
     """Index builds by as many of the server's processes as this host has processors.
 
