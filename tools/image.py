@@ -2,7 +2,8 @@
 """Target images: Debian hosts with systemd, made by mmdebstrap.
 
 `<suite>` is what a minimal server has; `<suite>-cached` adds the archives of the
-packages in molecule/_shared/packages.txt, downloaded and not installed.
+packages in molecule/_shared/packages.txt, downloaded and not installed, and keeps the compiled
+form of Ansible's modules (molecule/_shared/golive_compiled.py).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SUITES = {"debian12": "bookworm", "debian13": "trixie"}
 SHARED = ROOT / "molecule" / "_shared"
 PACKAGES = SHARED / "packages.txt"
 MOUNTS = SHARED / "golive-container.service"
+COMPILED = SHARED / "golive_compiled.py"
 
 MINIMAL = (
     "ca-certificates",
@@ -73,6 +75,8 @@ for name in "$@"; do
 done
 echo 'APT::Keep-Downloaded-Packages "true";' >/etc/apt/apt.conf.d/90keep-archives
 apt-get -q install -y --download-only --no-install-recommends "$@"
+install -d /var/cache/golive-compiled
+echo 'import golive_compiled' >/usr/lib/python3/dist-packages/golive_compiled.pth
 """
 # Debian's archives drop superseded packages, so old lists point at files that are gone.
 MAX_AGE_DAYS = 10
@@ -104,7 +108,7 @@ def _recipe(name: str) -> str:
     suite, _, variant = name.partition("-")
     text = f"{SUITES[suite]} {MINIMAL} {MASKED} {os.environ.get('GOLIVE_DEBIAN_MIRROR', '')}"
     if variant:
-        text += " ".join(cached_packages()) + DOWNLOAD
+        text += " ".join(cached_packages()) + DOWNLOAD + COMPILED.read_text()
     return file_hash(MOUNTS, extra=text)[:16]
 
 
@@ -182,6 +186,7 @@ def _make_cached(docker: Docker, name: str) -> None:
                 f"{tail(log, 10)}\nContainers need a network route to Debian's archive: set"
                 f" http_proxy, or GOLIVE_DEBIAN_MIRROR to the address of a mirror. Log: {log}"
             )
+        docker.run("cp", str(COMPILED), f"{container}:/usr/lib/python3/dist-packages/")
         with exclusive("image-names"):
             docker.run("commit", *_labels(name), container, tag(name), timeout=900)
     finally:

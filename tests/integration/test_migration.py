@@ -568,3 +568,20 @@ def test_values_come_back_exactly(database: Database, make_source: MakeSource) -
     found = database.query("SELECT id, t, r, i, b, j::text FROM v ORDER BY id")
     assert [(*row[:4], bytes(row[4]), row[5]) for row in found] == rows
     assert not prove(database, source).differences
+
+
+def test_statistics_are_there_of_columns_and_of_an_indexs_expression(
+    database: Database, make_source: MakeSource
+) -> None:
+    source = make_source(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL);"
+        "CREATE INDEX folded ON t (lower(name));"
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)"
+        " INSERT INTO t SELECT i, 'Name ' || (i % 7) FROM n;"
+    )
+    database.migrate(source)
+    known = database.query(
+        "SELECT tablename, attname, n_distinct FROM pg_stats WHERE schemaname = 'public'"
+        " AND tablename IN ('t', 'folded') ORDER BY 1, 2"
+    )
+    assert known == [("folded", "lower", 7.0), ("t", "id", -1.0), ("t", "name", 7.0)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+from playbook_run import ROOT, play
 from visitor import Visitor
 
 pytestmark = pytest.mark.units(
@@ -99,3 +101,12 @@ def test_the_rehearsal_left_nothing(host):
 def test_the_next_insert_gets_a_number_of_its_own(host):
     query = "'SELECT count(*) - count(DISTINCT id) FROM log_entries'"
     assert host.check_output(PSQL + query) == "0"
+
+
+def test_the_application_stays_there_and_a_second_run_changes_nothing(host, visitor):
+    before = host.check_output("systemctl show -p MainPID 'live-dashboard@*.service'")
+    code, output = play("phase3_application", str(ROOT / "playbooks" / "cutover.yml"))
+    assert code == 0, output[-4000:]
+    assert set(re.findall(r"changed=(\d+)", output.partition("PLAY RECAP")[2])) == {"0"}
+    assert host.check_output("systemctl show -p MainPID 'live-dashboard@*.service'") == before
+    test_the_application_is_on_postgresql(host, visitor)
