@@ -75,8 +75,11 @@ for name in "$@"; do
 done
 echo 'APT::Keep-Downloaded-Packages "true";' >/etc/apt/apt.conf.d/90keep-archives
 apt-get -q install -y --download-only --no-install-recommends "$@"
+library=/usr/lib/python3/dist-packages
 install -d /var/cache/golive-compiled
-echo 'import golive_compiled' >/usr/lib/python3/dist-packages/golive_compiled.pth
+echo 'import golive_compiled' >$library/golive_compiled.pth
+cat >$library/golive_compiled.py <<'END'
+{compiled}END
 """
 # Debian's archives drop superseded packages, so old lists point at files that are gone.
 MAX_AGE_DAYS = 10
@@ -104,11 +107,15 @@ def cached_packages() -> list[str]:
     return sorted({line for line in lines if line})
 
 
+def _download() -> str:
+    return DOWNLOAD.replace("{compiled}", COMPILED.read_text())
+
+
 def _recipe(name: str) -> str:
     suite, _, variant = name.partition("-")
     text = f"{SUITES[suite]} {MINIMAL} {MASKED} {os.environ.get('GOLIVE_DEBIAN_MIRROR', '')}"
     if variant:
-        text += " ".join(cached_packages()) + DOWNLOAD + COMPILED.read_text()
+        text += " ".join(cached_packages()) + _download()
     return file_hash(MOUNTS, extra=text)[:16]
 
 
@@ -177,7 +184,7 @@ def _make_cached(docker: Docker, name: str) -> None:
     container = f"golive-image-{name}"
     docker.try_run("rm", "-f", container)
     command = [docker.client, "run", "--name", container, "--label", f"{LABEL}=image",
-               *proxy_options(), tag(base), "sh", "-c", DOWNLOAD, "sh",
+               *proxy_options(), tag(base), "sh", "-c", _download(), "sh",
                *cached_packages()]  # fmt: skip
     try:
         if run_logged(command, log) != 0:
@@ -186,7 +193,6 @@ def _make_cached(docker: Docker, name: str) -> None:
                 f"{tail(log, 10)}\nContainers need a network route to Debian's archive: set"
                 f" http_proxy, or GOLIVE_DEBIAN_MIRROR to the address of a mirror. Log: {log}"
             )
-        docker.run("cp", str(COMPILED), f"{container}:/usr/lib/python3/dist-packages/")
         with exclusive("image-names"):
             docker.run("commit", *_labels(name), container, tag(name), timeout=900)
     finally:

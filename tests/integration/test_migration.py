@@ -585,3 +585,23 @@ def test_statistics_are_there_of_columns_and_of_an_indexs_expression(
         " AND tablename IN ('t', 'folded') ORDER BY 1, 2"
     )
     assert known == [("folded", "lower", 7.0), ("t", "id", -1.0), ("t", "name", 7.0)]
+
+
+def test_the_largest_index_is_built_last(database: Database, make_source: MakeSource) -> None:
+    source = make_source(
+        "CREATE TABLE large (id INTEGER PRIMARY KEY, word TEXT, number INTEGER, other INTEGER);"
+        "CREATE INDEX a_word ON large (word, number);"
+        "CREATE INDEX b_two ON large (number, other);"
+        "CREATE INDEX c_one ON large (other);"
+        "CREATE TABLE small (id INTEGER PRIMARY KEY, word TEXT);"
+        "CREATE INDEX d_small ON small (word);"
+        "INSERT INTO large VALUES (1, 'a', 1, 1), (2, 'b', 2, 2);"
+        "INSERT INTO small VALUES (1, 'a');"
+    )
+    database.migrate(source)
+    made = database.query(
+        "SELECT relname FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace"
+        " ORDER BY oid"
+    )
+    names = [name for (name,) in made if name[1] == "_"]
+    assert names == ["d_small", "c_one", "b_two", "a_word"]
