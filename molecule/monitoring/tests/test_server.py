@@ -23,13 +23,20 @@ pytestmark = pytest.mark.units(
     "mtail.service",
     "receiver.service",
 )
-# pytest puts no folder of tests on the path.
-SPEC = importlib.util.spec_from_file_location(
-    "alert_cases", Path(__file__).with_name("alert_cases.py")
-)
-alert_cases = importlib.util.module_from_spec(SPEC)
-sys.modules["alert_cases"] = alert_cases
-SPEC.loader.exec_module(alert_cases)
+
+
+def load(path: Path):
+    """A module of a file: pytest puts no folder of tests on the path."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+HERE = Path(__file__).parent
+alert_cases = load(HERE / "alert_cases.py")
+summarise = load(HERE.parents[2] / "roles/monitoring/files/summarise.py")
 PASSWORD = "a $password 'of' \"mine\""
 ASK = """
 import base64, sys, urllib.error, urllib.request as r
@@ -280,6 +287,33 @@ def test_each_alert_fires_when_it_should_and_not_else(host):
         host.check_output("printf %%s %s > /tmp/alerts.json", told)
         tested = host.run("promtool test rules /tmp/alerts.json")
         assert tested.rc == 0, tested.stdout + tested.stderr
+
+
+def test_a_prometheus_of_seconds_has_figures_of_the_databases(host):
+    """Its only samples lie between two whole minutes, where a subquery alone finds nothing."""
+    figures = summarise.FIGURES["databases"][1]
+    series = {
+        'pg_stat_activity_count{instance="a",state="active"}': "_x13 5",
+        'pg_stat_activity_count{instance="a",state="idle"}': "_x13 2",
+        'pg_settings_max_connections{instance="a"}': "_x13 100",
+    }
+    expected = [
+        {
+            "expr": figures[name].replace("RANGE", "7d"),
+            "eval_time": "3m30s",
+            "exp_samples": [{"labels": '{instance="a"}', "value": value}],
+        }
+        for name, value in (("connections_most", 7), ("connections_limit", 100))
+    ]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": expected,
+    }
+    told = json.dumps({"evaluation_interval": "15s", "tests": [test]})
+    host.check_output("printf %%s %s > /tmp/figures.json", told)
+    tested = host.run("promtool test rules /tmp/figures.json")
+    assert tested.rc == 0, tested.stdout + tested.stderr
 
 
 def test_the_status_page_shows_the_state(host):

@@ -12,14 +12,6 @@ import sys
 import urllib.parse
 import urllib.request
 
-base, user, days = sys.argv[1], sys.argv[2], int(sys.argv[3])
-context = ssl.create_default_context()
-# The host asks itself, by an address that the certificate may not have.
-context.check_hostname = False
-context.verify_mode = ssl.CERT_NONE
-opener = urllib.request.build_opener(
-    urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-)
 DISKS = '{fstype!~"tmpfs|ramfs|overlay|squashfs|fuse.*|nsfs",mountpoint!~"/etc/.*|/run/.*"}'
 # Each gives one figure for each set of the labels that are named first.
 FIGURES = {
@@ -81,8 +73,10 @@ FIGURES = {
     "databases": (
         ["instance"],
         {
-            "connections_most": "max by (instance) (max_over_time("
-            "(sum by (instance) (pg_stat_activity_count))[RANGE:5m]))",
+            # A subquery knows whole minutes only: a young Prometheus may not have one yet.
+            "connections_most": "max_over_time("
+            "(sum by (instance) (pg_stat_activity_count))[RANGE:1m])"
+            " or sum by (instance) (pg_stat_activity_count)",
             "connections_limit": "max by (instance) (pg_settings_max_connections)",
             "bytes": "sum by (instance) (pg_database_size_bytes)",
             "bytes_a_day": "86400 * sum by (instance) (deriv(pg_database_size_bytes[RANGE]))",
@@ -102,20 +96,31 @@ FIGURES = {
 }
 
 
-def ask(query):
-    request = urllib.request.Request(
-        base + "/api/v1/query",
-        urllib.parse.urlencode({"query": query.replace("RANGE", f"{days}d")}).encode(),
+def asker(base, user, days):
+    context = ssl.create_default_context()
+    # The host asks itself, by an address that the certificate may not have.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
-    if user:
-        with open("/etc/prometheus/golive-password", encoding="utf-8") as file:
-            login = base64.b64encode(f"{user}:{file.read()}".encode()).decode()
-        request.add_header("Authorization", "Basic " + login)
-    with opener.open(request, timeout=120) as answer:
-        return json.load(answer)["data"]["result"]
+
+    def ask(query):
+        request = urllib.request.Request(
+            base + "/api/v1/query",
+            urllib.parse.urlencode({"query": query.replace("RANGE", f"{days}d")}).encode(),
+        )
+        if user:
+            with open("/etc/prometheus/golive-password", encoding="utf-8") as file:
+                login = base64.b64encode(f"{user}:{file.read()}".encode()).decode()
+            request.add_header("Authorization", "Basic " + login)
+        with opener.open(request, timeout=120) as answer:
+            return json.load(answer)["data"]["result"]
+
+    return ask
 
 
-def rows(labels, queries):
+def rows(ask, labels, queries):
     found = {}
     for figure, query in queries.items():
         for one in ask(query):
@@ -126,11 +131,17 @@ def rows(labels, queries):
     return [dict(zip(labels, key), **found[key]) for key in sorted(found)]
 
 
-try:
-    told = {name: rows(labels, queries) for name, (labels, queries) in FIGURES.items()}
-    since = ask("min(min_over_time(timestamp(up)[RANGE:1h]))")
-except OSError as error:
-    sys.exit(f"{error}")
-told["days"] = days
-told["since"] = float(since[0]["value"][1]) if since else None
-print(json.dumps(told))
+def main(base, user, days):
+    ask = asker(base, user, days)
+    try:
+        told = {name: rows(ask, labels, queries) for name, (labels, queries) in FIGURES.items()}
+        since = ask("min(prometheus_tsdb_lowest_timestamp_seconds)")
+    except OSError as error:
+        sys.exit(f"{error}")
+    told["days"] = days
+    told["since"] = float(since[0]["value"][1]) if since else None
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
