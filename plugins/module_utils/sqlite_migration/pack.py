@@ -17,7 +17,7 @@ import math
 import re
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from operator import itemgetter
 from typing import Any
@@ -160,12 +160,28 @@ _CUTS = {
     for length in (19, 23, 26)
 }  # fmt: skip
 _ALL_ZERO = bytes.maketrans(b"123456789", b"000000000")
+# Of a whole batch, by what stands between date and clock: as bytes and as a number.
+_FORMS = {
+    between: (form, int.from_bytes(form, "big"))
+    for between in (b" ", b"T")
+    for form in [(between + _CLOCK_FORM[1:]) * _BATCH]
+}
 _CLOCKS = struct.Struct(">" + "8xq" * _BATCH).unpack
-# A one at the end of each of a batch's lanes of 16 bytes.
+# A batch's lanes of 16 bytes: a clock in each, later the number that it is.
 _ONES = sum(1 << (128 * lane) for lane in range(_BATCH))
-_LOW = 0xFF * _ONES
-_SIGN = 0x80 * _ONES
-_FROM_24, _FROM_60 = (0x80 - 24) * _ONES, (0x80 - 60) * _ONES
+_BYTE = 0xFF * _ONES
+# Where the second digits of hours, minutes, seconds and each two of the fraction are.
+_HOURS, _MINUTES, _SECOND = 104, 80, 56
+_PAIRS = sum(_BYTE << at for at in (_HOURS, _MINUTES, _SECOND, 32, 16, 0))
+# Added to what is too large, it sets the highest bit of a byte.
+_TOO_LARGE = sum(
+    ((0x80 - limit) * _ONES) << at for at, limit in ((_HOURS, 24), (_MINUTES, 60), (_SECOND, 60))
+)
+_HIGHEST = sum((0x80 * _ONES) << at for at in (_HOURS, _MINUTES, _SECOND))
+# Hours, minutes and seconds, 24 bits apart; times this, their sum in seconds is in the third.
+_CLOCKS_APART = 0xFF0000FF0000FF * _ONES
+_IN_SECONDS = 3600 | 60 << 24 | 1 << 48
+_24_BITS = 0xFFFFFF * _ONES
 _FEW = 8
 
 
@@ -180,45 +196,56 @@ class _Moments:
         self._exact = exact
         self._days = _Days()
 
-    def __call__(self, values: list[bytes | None]) -> list[int | None]:
+    def __call__(self, values: list[bytes | None]) -> Sequence[int | None]:
+        try:
+            found = self._together(values)  # type: ignore[arg-type]
+        except TypeError:
+            # One is NULL, or a number.
+            found = None
+        if found is not None:
+            return found
         known = [value for value in values if value is not None]
-        found = self._together(known) if _FEW <= len(known) <= _BATCH else None
-        if found is None:
-            found = [self._one(value) for value in known]
+        found = self._together(known) or [self._one(value) for value in known]
         if len(known) == len(values):
-            return list(found)
+            return found
         following = iter(found)
         return [None if value is None else next(following) for value in values]
 
-    def _together(self, values: list[bytes]) -> list[int] | None:
-        """None if they differ in form, or one isn't of the usual form."""
+    def _together(self, values: list[bytes]) -> Sequence[int] | None:
+        """None if they differ in form, one isn't of the usual form, or they are few."""
+        count = len(values)
+        if not _FEW <= count <= _BATCH:
+            return None
         length = len(values[0])
         if length not in _CUTS or set(map(len, values)) != {length}:
             return None
-        filled = values + values[:1] * (_BATCH - len(values))
+        filled = values if count == _BATCH else values + values[:1] * (_BATCH - count)
         parts = _CUTS[length](b"".join(filled))
         missing = _CLOCK_FORM[length - 10 :]
         clocks = missing.join(parts[1::2]) + missing
-        form = clocks[:1] + _CLOCK_FORM[1:]
-        if form[:1] not in b" T" or clocks.translate(_ALL_ZERO) != form * _BATCH:
+        form = _FORMS.get(clocks[:1])
+        if form is None or clocks.translate(_ALL_ZERO) != form[0]:
             return None
-        lanes = int.from_bytes(clocks, "big") - int.from_bytes(form * _BATCH, "big")
+        lanes = int.from_bytes(clocks, "big") - form[1]
         # Each second digit becomes the number of two digits; none is larger than 99.
-        lanes += (lanes >> 8) * 10
-        hours, minutes, seconds = (lanes >> at & _LOW for at in (104, 80, 56))
-        if (hours + _FROM_24 | minutes + _FROM_60 | seconds + _FROM_60) & _SIGN:
+        pairs = lanes + (lanes >> 8) * 10 & _PAIRS
+        if pairs + _TOO_LARGE & _HIGHEST:
             return None
         micros = (
-            (lanes & _LOW)
-            + (lanes >> 16 & _LOW) * 100
-            + (lanes >> 32 & _LOW) * 10_000
-            + seconds * 1_000_000
-            + minutes * 60_000_000
-            + hours * 3_600_000_000
+            (((pairs >> _SECOND & _CLOCKS_APART) * _IN_SECONDS) >> 48 & _24_BITS) * 1_000_000
+            + (pairs >> 32 & _BYTE) * 10_000
+            + (pairs >> 16 & _BYTE) * 100
+            + (pairs & _BYTE)
         )
+        dates = parts[::2]
         days = self._days
+        if b"".join(dates) == dates[0] * _BATCH:
+            # Of 64 bits, so that one before 2000 doesn't reach into the next lane.
+            micros += (days[dates[0]] & 0xFFFFFFFFFFFFFFFF) * _ONES
+            found = _CLOCKS(micros.to_bytes(16 * _BATCH, "big"))
+            return found if count == _BATCH else found[:count]
         clock = _CLOCKS(micros.to_bytes(16 * _BATCH, "big"))
-        return [days[day] + time for day, time in zip(parts[: 2 * len(values) : 2], clock)]
+        return [days[day] + time for day, time in zip(dates[:count], clock)]
 
     def _one(self, value: bytes) -> int:
         # With less, a fraction would be taken for an offset.
@@ -687,7 +714,7 @@ class Packer:
             return [], slow
         self._const["floor"] = math.floor
         unit, fraction = 10**scale, 10 ** (4 - scale)
-        lines = []
+        lines = [f"{n} = floor({a} * {unit}.0 + 0.5)"]
         # One word of four digits before the point, then two.
         for words in (1, 2) if precision - scale > 4 else (1,):
             head = struct.pack(">iHhHH", 8 + 2 * (words + 1), words + 1, words - 1, 0, scale)
@@ -695,17 +722,16 @@ class Packer:
             name, known = "QR"[words - 1], "HI"[words - 1]
             pack, same = self._constant(name, number, form), self._constant(known, number, head)
             whole = w if words == 1 else f"{w} // 10000, {w} % 10000"
-            limit = min(10 ** (precision - scale), 10 ** (4 * words))
+            limit = min(10 ** (precision - scale), 10 ** (4 * words)) * unit
             lines += [
-                f"{'if' if words == 1 else 'elif'} 0.0 <= {a} < {limit}.0:",
-                f" {n} = floor({a} * {unit}.0 + 0.5)",
-                f" {w} = {n} // {unit}",
                 # The double nearest to that decimal: then it is what was stored.
-                f" {d} = {pack}({same}, {whole}, ({n} - {w} * {unit}) * {fraction}) "
-                f"if {n} / {unit} == {a} and {w} < {limit} else {slow}",
+                f"{'if' if words == 1 else 'elif'} 0 <= {n} < {limit} and {n} / {unit} == {a}:",
+                f" {w} = {n} // {unit}",
+                f" {d} = {pack}({same}, {whole}, ({n} - {w} * {unit}) * {fraction})",
             ]
         lines = _indented("try:", [*lines, f"else: {d} = {slow}"])
-        return [*lines, f"except TypeError: {d} = {slow}"], d
+        # A text, or infinite.
+        return [*lines, f"except (TypeError, OverflowError): {d} = {slow}"], d
 
     def _add_text(self, number: int, column: PlannedColumn, leading: bool) -> None:
         kind, a, n = column.target.kind, f"a{number}", f"n{number}"
@@ -716,8 +742,11 @@ class Packer:
         if kind in ("json", "jsonb", "loose_text"):
             number_of = _loose if kind == "loose_text" else _json_number
             plain = self._constant("X", number, number_of)
-            lines.append(f"if {a}.__class__ is not bytes: {a} = {plain}({a})")
-        lines.append(f"{n} = len({a})")
+            # Of a number; it has no length.
+            lines += _indented("try:", [f"{n} = len({a})"])
+            lines += _indented("except TypeError:", [f"{a} = {plain}({a})", f"{n} = len({a})"])
+        else:
+            lines.append(f"{n} = len({a})")
         length = text_length(column.target) if kind == "text" else None
         if length is not None:
             check = self._constant("V", number, _check_length)
