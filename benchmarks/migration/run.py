@@ -304,6 +304,16 @@ def compile_client() -> None:
     subprocess.run([CLIENT, "-c", code], env=client_environment(), check=True)
 
 
+def loop_seconds() -> float:
+    """How long a fixed loop takes on all processors at once: more beside a busy neighbour."""
+    code = "for n in range(4_000_000): n * n"
+    began = time.monotonic()
+    children = [subprocess.Popen([CLIENT, "-c", code]) for _number in range(os.cpu_count() or 1)]
+    for child in children:
+        child.wait()
+    return round(time.monotonic() - began, 2)
+
+
 def measure(way: str, part: str, source: Path, dsn: str, rows: int) -> dict[str, Any]:
     target = fresh(dsn)
     command = [CLIENT, __file__, "--child", way, "--part", part, "--source", str(source)]
@@ -461,6 +471,22 @@ def markdown(results: dict[str, Any]) -> str:
                 f" {ratio(rounds, part, way, 'pgloader')} | {ratio(rounds, part, way, 'text')} |"
                 f" {cpu:.1f} | {memory:.0f} |"
             )
+    if any("loop" in one for one in rounds):
+        lines += [
+            "",
+            "## Round by round",
+            "",
+            "`loop` is how long a fixed loop of Python took on all processors at once before the"
+            " round: the more, the busier the machine was with others. The ratios are those of"
+            " golive.webstack.",
+            "",
+            "| round | loop s | whole: x pgloader default | whole: x limit | rows alone: x limit |",
+            "|---|---|---|---|---|",
+        ]
+        for number, one in enumerate(rounds, 1):
+            asked = (("whole", "pgloader"), ("whole", "text"), ("data", "text"))
+            told = " | ".join(ratio([one], part, "ours", base) for part, base in asked)
+            lines.append(f"| {number} | {one['loop']} | {told} |")
     lines += [
         "",
         "`golive.webstack` includes all of its checks: the source's full integrity check and"
@@ -502,7 +528,7 @@ def main(arguments: list[str]) -> int:
         compile_client()
         rounds = []
         for number in range(1, options.rounds + 1):
-            one: dict[str, Any] = {}
+            one: dict[str, Any] = {"loop": loop_seconds()}
             for part in options.parts.split(","):
                 say(f"Round {number} of {options.rounds}: {part}")
                 one[part] = {
