@@ -180,6 +180,18 @@ def test_timestamps_that_are_read_together(moments: list[Any], usual: Any, other
     assert packed(kind("timestamp"), texts) == expected
 
 
+@given(st.dates(), st.lists(st.none() | st.times(), min_size=8, max_size=150), FORMS)
+def test_timestamps_of_one_day(day: Any, times: list[Any], form: Any) -> None:
+    import datetime
+
+    texts = [
+        None if time is None else datetime.datetime.combine(day, time).isoformat(*form)
+        for time in times
+    ]
+    expected = [None if text is None else micros(text) for text in texts]
+    assert packed(kind("timestamp"), texts) == expected
+
+
 @pytest.mark.parametrize(
     ("place", "characters"),
     [
@@ -202,6 +214,12 @@ def test_one_wrong_timestamp_among_many(place: int, characters: str, length: int
         if place < length:
             with pytest.raises((ValueError, TypeError, KeyError)):
                 packed(kind("timestamp"), [good] * 20 + [wrong] + [good] * 20)
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e308, 12345678.0, 0.001, "a"])
+def test_decimals_that_do_not_fit(value: Any) -> None:
+    with pytest.raises((ValueError, TypeError, ArithmeticError)):
+        packed(NINE, [value], True)
 
 
 @given(st.integers(-(10**10), 10**10), st.integers(0, 4))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from playbook_run import ROOT, play
 
@@ -15,6 +16,9 @@ def test_it_tells_of_the_last_days(host):
     assert "live_dashboard: " in output and "-- slow statements" in output
     kept = "/var/lib/golive/reports/live-dashboard-7d-*.json"
     told = json.loads(host.check_output(f"cat $(ls -t {kept} | head -1)"))
+    # So young that its figures are no week's.
+    assert 0 < time.time() - told["since"] < 7200
+    assert "Prometheus has figures only of the last" in output and " minutes." in output
     (site,) = [one for one in told["sites"] if one["site"] == "live_dashboard"]
     assert site["requests"] > 0 and site["p50"] <= site["p95"] <= site["p99"]
     (machine,) = told["hosts"]
