@@ -30,7 +30,7 @@ def start(name: str, *arguments: str) -> subprocess.Popen[str]:
 
 def kill(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
 
 
 def play(name: str, *arguments: str, timeout: int = 600) -> tuple[int, str]:

@@ -113,3 +113,30 @@ def test_the_application_stays_there_and_a_second_run_changes_nothing(host, visi
     assert set(re.findall(r"changed=(\d+)", output.partition("PLAY RECAP")[2])) == {"0"}
     assert host.check_output("systemctl show -p MainPID 'live-dashboard@*.service'") == before
     test_the_application_is_on_postgresql(host, visitor)
+
+
+PAGE = "/var/lib/nginx/maintenance/live-dashboard"
+UNITS = "live-dashboard.socket live-dashboard.service"
+
+
+def test_an_abort_is_refused_once_users_may_have_written(host):
+    code, output = play("cutover", "-e", "webstack_cutover_abort=true")
+    assert code != 0 and "return_to_sqlite.yml takes it back to SQLite" in output
+    # A switch that was cut off, and the page taken down by hand.
+    kept = host.check_output(f"cat {MARK} && rm {MARK}")
+    code, output = play("cutover", "-e", "webstack_cutover_abort=true")
+    host.check_output("printf %%s %s > " + MARK, kept)
+    assert code != 0 and "the maintenance page is down" in output
+    assert len(written(host)) > 20
+
+
+def test_a_switch_that_was_cut_off_is_finished(host, visitor):
+    """The environment is PostgreSQL's, the application stopped, the page up; there is no mark."""
+    host.check_output(f"touch {PAGE} && systemctl stop {UNITS} && rm {MARK}")
+    before = written(host)
+    code, output = play("cutover")
+    assert code == 0, output[-4000:]
+    assert "the switch was finished" in output and "rehearsal while" not in output
+    assert not host.file(PAGE).exists and json.loads(host.check_output(f"cat {MARK}"))
+    assert set(before) <= set(written(host))
+    test_the_application_is_on_postgresql(host, visitor)
