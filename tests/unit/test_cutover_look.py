@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-TASKS = yaml.safe_load((ROOT / "playbooks/tasks/preflight.yml").read_text())
+TASKS = yaml.safe_load((ROOT / "playbooks/tasks/database_look.yml").read_text())
 (SCRIPT,) = (
     task["vars"]["__webstack_look_script"]
     for task in TASKS
@@ -44,4 +43,5 @@ def test_the_environment_tells_and_else_the_mark(
         ["sh", "-c", SCRIPT, "sh", str(file), str(mark)], capture_output=True, text=True, check=True
     )
     now = marked if on_postgresql is None else on_postgresql
-    assert json.loads(done.stdout) == {"off_sqlite": now, "cut_off": now != marked}
+    expected = {"off_sqlite": now, "cut_off": now != marked}
+    assert done.stdout.split() == [word for word, said in expected.items() if said]
