@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playbook_run import kill, play, start
@@ -45,6 +51,22 @@ def in_sqlite(host, query: str) -> list:
         " '?mode=ro', uri=True); print(json.dumps(connection.execute(sys.argv[2]).fetchone()))"
     )
     return json.loads(host.check_output("python3 -c %s %s %s", script, SQLITE, query))
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A play in the background, with its lines; killed at the end."""
+    process = start(*arguments)
+    # A full pipe would stop it.
+    printed: list[str] = []
+    reader = threading.Thread(target=lambda: printed.extend(process.stdout), daemon=True)
+    reader.start()
+    try:
+        yield process, printed
+    finally:
+        if process.poll() is None:
+            kill(process)
+        reader.join()
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +146,10 @@ def test_a_cut_over_that_is_killed_in_the_switch_can_be_aborted(host, returned):
     )
     host.check_output("python3 -c %s %s", mend, SQLITE)
     before = in_sqlite(host, NUMBERS)
-    process = start("cutover")
-    # A full pipe would stop it.
-    printed: list[str] = []
-    reader = threading.Thread(target=lambda: printed.extend(process.stdout), daemon=True)
-    reader.start()
-    while process.poll() is None and address(host) == 'DATABASE_URL="sqlite':
-        time.sleep(0.05)
-    assert process.poll() is None, "".join(printed)[-4000:]
-    kill(process)
+    with started("cutover") as (process, printed):
+        while process.poll() is None and address(host) == 'DATABASE_URL="sqlite':
+            time.sleep(0.05)
+        assert process.poll() is None, "".join(printed)[-4000:]
     assert address(host) == 'DATABASE_URL="postgresql'
     page = host.file("/var/lib/nginx/maintenance/live-dashboard")
     assert page.exists and not host.file("/etc/golive/live-dashboard/cutover.json").exists
@@ -145,3 +162,96 @@ def test_a_cut_over_that_is_killed_in_the_switch_can_be_aborted(host, returned):
     assert visitor.json("/health")["status"] == "healthy"
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = $$public$$"
     assert host.check_output(PSQL + f"'{tables}'") == "0"
+
+
+GUARD = "/run/golive-live-dashboard-pause.sh"
+NOTE = "/var/lib/golive/live-dashboard/cutover-ended-by-itself"
+PAGE = "/var/lib/nginx/maintenance/live-dashboard"
+LOADED = "SELECT count(*) FROM golive_webstack.migration WHERE schema_name = $$public$$"
+# More than the data and the fifteen seconds beside it.
+LIMIT = "webstack_cutover_max_pause=45"
+
+
+def until(wanted: Callable[[], bool], seconds: float, printed: list[str]) -> None:
+    end = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end, "".join(printed)[-4000:]
+        time.sleep(0.1)
+
+
+def add_entry(host) -> None:
+    """As the application's user, which waits for nobody's lock."""
+    script = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], timeout=0.1);"
+        ' connection.execute("INSERT INTO log_entries (app_id, level, message, is_valid,'
+        " created_at) SELECT min(id), 'info', 'after the pause', 1, CURRENT_TIMESTAMP FROM apps\");"
+        " connection.commit()"
+    )
+    host.check_output("runuser -u live-dashboard -- python3 -c %s %s", script, SQLITE)
+
+
+@pytest.mark.parametrize("fate", ["stopped", "killed"])
+def test_a_pause_that_is_too_long_ends_by_itself(host, returned, fate):
+    """The play stands still, or is gone, between the load and the switch."""
+    with started("cutover", "-e", LIMIT) as (process, printed):
+        until(lambda: host.file(PAGE).exists or process.poll() is not None, 300, printed)
+        until(lambda: host.run(PSQL + f"'{LOADED}'").stdout.strip() == "1", 60, printed)
+        os.killpg(process.pid, signal.SIGSTOP if fate == "stopped" else signal.SIGKILL)
+        if fate == "stopped":
+            code, said = play("return_to_sqlite")
+            assert code != 0 and re.search("Another run is at work here: [^,]+, cut-over", said)
+        assert host.file(PAGE).exists
+        until(lambda: not host.file(PAGE).exists, 60, printed)
+        visitor = Visitor(host.check_output("hostname -I").split()[0])
+        assert visitor.json("/health")["status"] == "healthy"
+        assert address(host) == 'DATABASE_URL="sqlite'
+        add_entry(host)
+        held = in_sqlite(host, NUMBERS)
+        server = host.check_output("systemctl show -p MainPID 'live-dashboard@*.service'")
+        if fate == "stopped":
+            os.killpg(process.pid, signal.SIGCONT)
+            assert process.wait(120) != 0
+        output = " ".join("".join(printed).split())
+    if fate == "stopped":
+        assert "The pause lasted longer than webstack_cutover_max_pause (45 s)" in output
+        assert "The application is back on" in output and "Users saw a pause of" in output
+        # It is not stopped again.
+        assert host.check_output("systemctl show -p MainPID 'live-dashboard@*.service'") == server
+    else:
+        # A rehearsal alone: it finds the copy that nobody used, and moves nothing.
+        code, output = play("cutover", "-e", "webstack_cutover_rehearse_only=true")
+        assert code == 0, output[-4000:]
+        assert "rehearsal while the application served" in output
+        assert "the pause that users saw" not in output
+    assert host.file(NOTE).exists == (fate == "stopped")
+    assert in_sqlite(host, NUMBERS) == held and address(host) == 'DATABASE_URL="sqlite'
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = $$public$$"
+    assert host.check_output(PSQL + f"'{tables}'") == "0"
+    assert host.run("systemctl is-active golive-live-dashboard-pause.timer").rc != 0
+
+
+def test_a_pause_that_would_be_too_long_is_not_begun(host, returned):
+    code, output = play("cutover", "-e", "webstack_cutover_max_pause=10")
+    assert code != 0 and "more than webstack_cutover_max_pause (10 s)" in output
+    assert "Put the maintenance page up" not in output
+    assert address(host) == 'DATABASE_URL="sqlite'
+
+
+def test_what_is_claimed_or_disarmed_does_not_end_by_itself(host):
+    """The script alone, which decides between the play and the host."""
+    base = "/run/golive-test-pause"
+    host.check_output(f"cp {GUARD} {base}.sh && touch /run/golive-test-file")
+    arm = f"sh {base}.sh arm 1 /run/golive-test-file '' /run/golive-test-page ''"
+    for action in ("claim", "disarm"):
+        host.check_output(f"touch /run/golive-test-page && {arm} && sh {base}.sh {action}")
+        time.sleep(3)
+        assert host.file("/run/golive-test-page").exists
+        assert host.run(f"sh {base}.sh expired").rc == 1
+    # A reader of the file goes, as it would keep the application from writing.
+    hold = "import time; file = open('/run/golive-test-file'); time.sleep(600)"
+    host.check_output("systemd-run --unit=reader python3 -c %s", hold)
+    host.check_output(arm)
+    until(lambda: not host.file("/run/golive-test-page").exists, 20, [])
+    assert host.run(f"sh {base}.sh expired").rc == 0
+    assert host.run(f"sh {base}.sh claim").rc != 0
+    assert not host.service("reader.service").is_running
