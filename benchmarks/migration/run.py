@@ -65,6 +65,7 @@ su postgres -c "psql -p {PORT} -qc \\"CREATE ROLE bench LOGIN CREATEDB PASSWORD 
 TITLES = {
     "ours": "golive.webstack",
     "text": "COPY of ready text (the limit)",
+    "text_untuned": "the same, indexes with the server's own settings",
     "binary": "COPY of ready binary",
     "pgloader": "pgloader, default",
     "pgloader_tuned": "pgloader, tuned",
@@ -74,7 +75,7 @@ TITLES = {
 ROWS = 2_000_000
 PARTS = {
     "data": ("ours", "text", "binary", "duckdb", "csv", "pgloader_tuned"),
-    "whole": ("ours", "text", "duckdb", "csv", "pgloader", "pgloader_tuned"),
+    "whole": ("ours", "text", "text_untuned", "duckdb", "csv", "pgloader", "pgloader_tuned"),
 }
 
 
@@ -128,8 +129,11 @@ def run_ours(part: str, source: str, dsn: str) -> None:
         connection.commit()
 
 
-def with_plan(part: str, source: str, dsn: str, fill: Any) -> None:
-    """Tables, rows by `fill`, and for the whole job the same statements that ours gives."""
+def with_plan(part: str, source: str, dsn: str, fill: Any, tuned: bool = True) -> None:
+    """Tables, rows by `fill`, and for the whole job the same statements that ours gives.
+
+    `tuned` is the memory and the processes that ours gives to index builds; else the server's own.
+    """
     from importlib import import_module
 
     pg = import_module(f"{PACKAGE}.target")
@@ -140,8 +144,9 @@ def with_plan(part: str, source: str, dsn: str, fill: Any) -> None:
             cursor.execute(table.create)
         fill(connection, cursor, plan)
         if part == "whole":
-            pg.prepare_for_indexes(connection, pg.Target(dsn=dsn))
-            pg.share_processors(connection, pg.Target(dsn=dsn))
+            if tuned:
+                pg.prepare_for_indexes(connection, pg.Target(dsn=dsn))
+                pg.share_processors(connection, pg.Target(dsn=dsn))
             for table in plan.tables:
                 for statement in table.keys:
                     cursor.execute(statement.sql)
@@ -153,7 +158,7 @@ def with_plan(part: str, source: str, dsn: str, fill: Any) -> None:
     connection.commit()
 
 
-def run_ready(form: str) -> Any:
+def run_ready(form: str, tuned: bool = True) -> Any:
     def fill(_connection: Any, cursor: Any, plan: Any) -> None:
         for table in plan.tables:
             with (WORK / f"{table.name}.{form}").open("rb") as stream:
@@ -161,7 +166,7 @@ def run_ready(form: str) -> Any:
                     f'COPY "{table.target_name}" FROM STDIN (FORMAT {form})', stream, size=65536
                 )
 
-    return lambda part, source, dsn: with_plan(part, source, dsn, fill)
+    return lambda part, source, dsn: with_plan(part, source, dsn, fill, tuned)
 
 
 class Lines:
@@ -231,6 +236,7 @@ def run_pgloader(part: str, source: str, dsn: str, tuned: bool = False) -> None:
 WAYS = {
     "ours": run_ours,
     "text": run_ready("text"),
+    "text_untuned": run_ready("text", tuned=False),
     "binary": run_ready("binary"),
     "csv": run_csv,
     "duckdb": run_duckdb,
