@@ -2,9 +2,8 @@
 # Ends a pause by itself when the play doesn't: it may have been killed, or have lost its way to the host.
 # The file lies in /run, and its state beside it; a rename decides who goes on, the play or this.
 #
-#   arm SECONDS FILE NOTE PAGE APP [UNIT...]   put the application back after SECONDS (as below), unless it is claimed
+#   arm SECONDS FILE NOTE PAGE APP [UNIT...]   put the application back after SECONDS (as below), unless it is claimed; then .expired is there
 #   claim                                      the play switches the application now; fails if the pause has ended
-#   expired                                    whether it has, by the exit code
 #   disarm                                     the play has put everything back
 #
 # It ends what still reads FILE for the move, leaves NOTE for the next run, starts APP and those of the UNITs that are
@@ -35,9 +34,6 @@ arm)
 claim)
     mv "$base.armed" "$base.claimed" 2>/dev/null
     systemctl stop "$unit.timer" 2>/dev/null || :
-    ;;
-expired)
-    [ -e "$base.expired" ]
     ;;
 disarm)
     rm -f "$base.armed"
