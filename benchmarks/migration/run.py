@@ -119,13 +119,17 @@ def run_ours(part: str, source: str, dsn: str) -> None:
     parallel = import_module(f"{PACKAGE}.parallel")
     with (
         parallel.Workers(parallel.wanted(source)) as workers,
-        database(source, overlap=True) as opened,
+        database(source, request.integrity, overlap=True) as opened,
     ):
+        opened.fingerprint()
         workers.join(opened)
         progress = import_module(f"{PACKAGE}.progress").Progress()
         run = load._Run(connection, opened, request, load.Outcome(), progress, [], workers)
         run._make_plan({})
-        run._load_tables()
+        opened.start_checks(run._unproved(run.plan.left_out))
+        results = run._load_tables()
+        run._prove_counts(results)
+        opened.finish_checks()
         connection.commit()
 
 
@@ -495,9 +499,9 @@ def markdown(results: dict[str, Any]) -> str:
             lines.append(f"| {number} | {one['loop']} | {told} |")
     lines += [
         "",
-        "`golive.webstack` includes all of its checks: the source's full integrity check and"
-        " fingerprint, every value's type, the row counts, progress. It is one transaction;"
-        " pgloader and DuckDB commit as they go.",
+        "`golive.webstack` includes all of its checks in both tables: the source's check for damage"
+        " (`integrity: rows`, the default) and its fingerprint, every value's type, the row counts,"
+        " progress. It is one transaction; pgloader and DuckDB commit as they go.",
     ]
     return "\n".join(lines) + "\n"
 

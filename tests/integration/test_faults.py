@@ -399,7 +399,7 @@ def test_checks_beside_the_load(
     connection.execute("INSERT INTO logs VALUES (50000, 99, '2024-01-01', 'no such user')")
     connection.commit()
     monkeypatch.setattr(source_side, "_LARGE", 0)
-    for integrity in ("full", "quick"):
+    for integrity in ("rows", "full", "quick"):
         with pytest.raises(MigrationError, match="foreign keys.*rowids 50000"):
             database.migrate(logs, integrity=integrity)
         as_it_was(database)

@@ -261,6 +261,88 @@ def test_files_that_are_none(tmp_path: Path, prepare, message: str) -> None:  # 
             source.check_integrity(["t"])
 
 
+def behind_the_index(path: Path, tables: str, change: str, index: str = "i") -> None:
+    """Changes rows while SQLite doesn't know of an index, as a failing disk or a wrong lock may."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(tables)
+    connection.execute("PRAGMA writable_schema = ON")
+    (entry,) = connection.execute("SELECT * FROM sqlite_master WHERE name = ?", (index,))
+    connection.execute("DELETE FROM sqlite_master WHERE name = ?", (index,))
+    connection.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(change)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+    connection.close()
+
+
+PLAIN = "CREATE TABLE t (id INTEGER PRIMARY KEY, a); CREATE INDEX i ON t (a);"
+PARTIAL = "CREATE TABLE t (id INTEGER PRIMARY KEY, a); CREATE INDEX i ON t (a) WHERE a > 1;"
+EXPRESSION = "CREATE TABLE t (id INTEGER PRIMARY KEY, a); CREATE INDEX i ON t (a * 2);"
+NO_ROWID = "CREATE TABLE t (id PRIMARY KEY, a) WITHOUT ROWID; CREATE INDEX i ON t (a);"
+NAMES_TAKEN = 'CREATE TABLE t (id, a, "Rowid", _rowid_, oid); CREATE INDEX i ON t (a);'
+ROWS = "INSERT INTO t (id, a) VALUES (1, 1), (2, 2), (3, 3);"
+HUGE = "INSERT INTO t VALUES (9223372036854775807, 1), (9223372036854775806, 2);"
+
+
+@pytest.mark.parametrize(
+    ("tables", "change", "message"),
+    [
+        (PLAIN + ROWS, "DELETE FROM t WHERE id = 2", "wrong # of entries in index i"),
+        (PLAIN + ROWS, "INSERT INTO t VALUES (4, 4)", "row 4 missing from index i"),
+        (PLAIN + ROWS, "UPDATE t SET id = 7 WHERE id = 1", "missing from index i"),
+        (PLAIN + HUGE, "DELETE FROM t WHERE a = 2", "wrong # of entries in index i"),
+        (PARTIAL + ROWS, "DELETE FROM t WHERE id = 2", "wrong # of entries in index i"),
+        (EXPRESSION + ROWS, "DELETE FROM t WHERE id = 2", "wrong # of entries in index i"),
+        (NO_ROWID + ROWS, "DELETE FROM t WHERE id = 2", "wrong # of entries in index i"),
+        (NAMES_TAKEN + ROWS, "DELETE FROM t WHERE id = 2", "wrong # of entries in index i"),
+    ],
+)
+@pytest.mark.parametrize("integrity", ["rows", "full"])
+def test_an_index_with_other_rows_than_its_table(
+    tmp_path: Path, tables: str, change: str, message: str, integrity: str
+) -> None:
+    """Rows that the table has lost, or that the application never saw."""
+    behind_the_index(tmp_path / "a.db", tables, change)
+    with SourceDatabase(str(tmp_path / "a.db"), integrity) as source:
+        with pytest.raises(MigrationError, match=f"is corrupt: .*{message}"):
+            source.check_integrity(["t"])
+    with SourceDatabase(str(tmp_path / "a.db"), "quick") as source:
+        source.check_integrity(["t"])
+
+
+def test_only_full_reads_the_values_in_an_index(tmp_path: Path) -> None:
+    """PostgreSQL makes its index from the rows, which are right."""
+    behind_the_index(tmp_path / "a.db", PLAIN + ROWS, "UPDATE t SET a = 9 WHERE id = 2")
+    with SourceDatabase(str(tmp_path / "a.db")) as source:
+        source.check_integrity(["t"])
+    with SourceDatabase(str(tmp_path / "a.db"), "full") as source:
+        with pytest.raises(MigrationError, match="row 2 missing from index i"):
+            source.check_integrity(["t"])
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        PLAIN + ROWS,
+        PLAIN + HUGE,
+        PLAIN,
+        PARTIAL + ROWS,
+        EXPRESSION + ROWS,
+        NO_ROWID + ROWS,
+        NAMES_TAKEN + ROWS,
+        'CREATE TABLE "a b" (x UNIQUE, y, PRIMARY KEY (y, x)); CREATE INDEX "i""" ON "a b" (y DESC);'
+        "INSERT INTO \"a b\" VALUES (NULL, 1), (NULL, 1), ('x', x'00')",
+    ],
+)
+def test_sound_indexes(tmp_path: Path, tables: str) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.executescript(tables)
+    connection.close()
+    with SourceDatabase(str(tmp_path / "a.db")) as source:
+        source.check_integrity([])
+
+
 def test_unfinished_transaction_is_explained(tmp_path: Path) -> None:
     path = make(tmp_path / "a.db", rows=5000)
     script = (

@@ -34,7 +34,7 @@ def main() -> int:
     )
     parser.add_argument("--bad-value", action="append", default=[], metavar="TABLE.COLUMN=POLICY")
     parser.add_argument("--replace", action="append", default=[], metavar="TABLE")
-    parser.add_argument("--integrity", default="full", choices=["full", "quick"])
+    parser.add_argument("--integrity", default="rows", choices=["rows", "full", "quick"])
     parser.add_argument("--backup-copy", default="", metavar="FOLDER")
     parser.add_argument("--progress-file", default="", metavar="FILE")
     options = parser.parse_args()

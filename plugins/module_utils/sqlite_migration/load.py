@@ -67,7 +67,7 @@ class Request:
     on_bad_value: str = "fail"
     bad_value_columns: dict[str, str] = field(default_factory=dict)
     replace: list[str] = field(default_factory=list)
-    integrity: str = "full"
+    integrity: str = "rows"
     backup_copy: str = ""
     progress_file: str = ""
 

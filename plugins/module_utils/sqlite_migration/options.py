@@ -50,7 +50,7 @@ def migration_argument_spec() -> Spec:
         },
         "bad_value_columns": {"type": "dict", "default": {}},
         "replace": {"type": "list", "elements": "str", "default": []},
-        "integrity": {"type": "str", "default": "full", "choices": ["full", "quick"]},
+        "integrity": {"type": "str", "default": "rows", "choices": ["rows", "full", "quick"]},
         "backup_copy": {"type": "path", "default": ""},
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import MigrationError
-from .source import SourceDatabase, quote_sqlite
+from .source import ROWID_NAMES, SourceDatabase, quote_sqlite
 from .sqltext import (
     TableText,
     Token,
@@ -144,7 +144,7 @@ class Table:
         if self.text.without_rowid:
             return "NULL"
         taken = {column.name.lower() for column in self.columns}
-        return next((n for n in ("rowid", "_rowid_", "oid") if n not in taken), "NULL")
+        return next((n for n in ROWID_NAMES if n not in taken), "NULL")
 
 
 @dataclass

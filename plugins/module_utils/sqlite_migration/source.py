@@ -34,6 +34,8 @@ _SHARED_SIZE = 510
 # content. Bytes 18 and 19 are the journal mode.
 _VOLATILE = ((18, 20), (24, 28), (92, 100))
 _PROBLEMS_SHOWN = 10
+# What SQLite calls a row's number, where no column has the name.
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _SHARE_ATTEMPTS = 5
 _LOWEST_PRIORITY = 19
 # Below this the checks take no time worth a thread.
@@ -226,6 +228,44 @@ def open_reading(
     return connection
 
 
+def _ask_sqlite(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    rows = connection.execute(f"PRAGMA {pragma}").fetchmany(_PROBLEMS_SHOWN)
+    problems = [str(row[0]) for row in rows if row[0] != "ok"]
+    # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
+    return [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
+
+
+def _tables_to_check_whole(connection: sqlite3.Connection) -> Iterator[str]:
+    """Tables whose indexes don't surely have the table's rows, each once.
+
+    Compared are the number and the sum of the rowids, in a sixth of the time that SQLite takes to
+    look each entry up. What can't be asked like this is left to SQLite as well.
+    """
+    tables = connection.execute(
+        "SELECT DISTINCT t.name, t.sql FROM sqlite_master AS t JOIN sqlite_master AS i "
+        "ON i.tbl_name = t.name WHERE t.type = 'table' AND i.type = 'index'"
+    ).fetchall()
+    for table, sql in tables:
+        quoted = quote_sqlite(table)
+        taken = {str(row[1]).lower() for row in connection.execute(f"PRAGMA table_xinfo({quoted})")}
+        rowid = next((name for name in ROWID_NAMES if name not in taken), None)
+        indexes = connection.execute(f"PRAGMA index_list({quoted})").fetchall()
+        if rowid is None or any(partial for *_others, partial in indexes):
+            yield table
+            continue
+        what = f"SELECT count(*), sum({rowid}) FROM {quoted}"
+        try:
+            rows = connection.execute(f"{what} NOT INDEXED").fetchone()
+            for _number, name, *_others in indexes:
+                entries = connection.execute(f"{what} INDEXED BY {quote_sqlite(name)}").fetchone()
+                if entries != rows:
+                    yield table
+                    break
+        except sqlite3.OperationalError:
+            # No rowid, a sum beyond 64 bits, or an index that a plain scan can't use.
+            yield table
+
+
 def _raise_damage(path: str, damage: list[str]) -> None:
     if damage:
         raise MigrationError(
@@ -238,11 +278,12 @@ def _raise_damage(path: str, damage: list[str]) -> None:
 class SourceDatabase:
     """A read-only snapshot of a SQLite database; use as a context manager.
 
-    `integrity` is full or quick, as SQLite's two checks are. `overlap` puts the checks of a
-    large file off, to be done by a thread beside the load.
+    `integrity` is full or quick, as SQLite's two checks are, or rows: quick, and that each index
+    has the rows of its table. `overlap` puts the checks of a large file off, to be done by a
+    thread beside the load.
     """
 
-    def __init__(self, path: str, integrity: str = "full", overlap: bool = False) -> None:
+    def __init__(self, path: str, integrity: str = "rows", overlap: bool = False) -> None:
         self.integrity = integrity
         self.overlap = overlap
         self._jobs: list[_Job] = []
@@ -445,14 +486,15 @@ class SourceDatabase:
         self.check_foreign_keys(tables)
 
     def _find_damage(self, connection: sqlite3.Connection) -> list[str]:
-        pragma = "quick_check" if self.integrity == "quick" else "integrity_check"
+        pragma = "integrity_check" if self.integrity == "full" else "quick_check"
         try:
-            rows = connection.execute(f"PRAGMA {pragma}").fetchmany(_PROBLEMS_SHOWN)
+            found = _ask_sqlite(connection, pragma)
+            if self.integrity == "rows" and not found:
+                for table in _tables_to_check_whole(connection):
+                    found += _ask_sqlite(connection, f"integrity_check({quote_sqlite(table)})")
         except sqlite3.Error as error:
             raise self.explain(error) from error
-        problems = [str(row[0]) for row in rows if row[0] != "ok"]
-        # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
-        return [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
+        return found[:_PROBLEMS_SHOWN]
 
     def start_checks(self, children: list[str]) -> None:
         """Integrity and fingerprint of a large file, in what time the load leaves.
