@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import (
+    source as source_side,
+)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
     MigrationError,
 )
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.source import (
+    RowSum,
     SourceDatabase,
     content_fingerprint,
 )
@@ -331,7 +335,8 @@ def test_only_full_reads_the_values_in_an_index(tmp_path: Path) -> None:
         EXPRESSION + ROWS,
         NO_ROWID + ROWS,
         NAMES_TAKEN + ROWS,
-        'CREATE TABLE "a b" (x UNIQUE, y, PRIMARY KEY (y, x)); CREATE INDEX "i""" ON "a b" (y DESC);'
+        'CREATE TABLE "a b" (x UNIQUE, y, PRIMARY KEY (y, x));'
+        'CREATE INDEX "i""" ON "a b" (y DESC);'
         "INSERT INTO \"a b\" VALUES (NULL, 1), (NULL, 1), ('x', x'00')",
     ],
 )
@@ -341,6 +346,55 @@ def test_sound_indexes(tmp_path: Path, tables: str) -> None:
     connection.close()
     with SourceDatabase(str(tmp_path / "a.db")) as source:
         source.check_integrity([])
+
+
+def checked_beside(path: Path, told: dict[str, RowSum], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a large file: the target tells what it has when the load is done."""
+    monkeypatch.setattr(source_side, "_LARGE", 0)
+    with SourceDatabase(str(path), overlap=True) as source:
+        source.check_integrity(["t"])
+        source.start_checks([], ["t"])
+        source.finish_checks(told)
+
+
+def test_indexes_are_compared_with_what_the_target_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(PLAIN + ROWS)
+    connection.close()
+    checked_beside(path, {"t": (3, 6)}, monkeypatch)
+    # Some rows went into quarantine.
+    checked_beside(path, {}, monkeypatch)
+    for told in ((3, 7), (2, 6), (0, None)):
+        with pytest.raises(MigrationError, match="t has other rows .* 3 with the rowids' sum 6"):
+            checked_beside(path, {"t": told}, monkeypatch)
+
+
+@pytest.mark.parametrize("told", [{"t": (2, 4)}, {}])
+def test_a_bad_index_beside_the_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, RowSum]
+) -> None:
+    behind_the_index(tmp_path / "a.db", PLAIN + ROWS, "DELETE FROM t WHERE id = 2")
+    with pytest.raises(MigrationError, match="is corrupt: .*wrong # of entries in index i"):
+        checked_beside(tmp_path / "a.db", told, monkeypatch)
+
+
+def test_a_writer_between_snapshot_and_check_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(PLAIN + ROWS)
+    monkeypatch.setattr(source_side, "_LARGE", 0)
+    with SourceDatabase(str(path), overlap=True) as source:
+        source.check_integrity(["t"])
+        connection.execute("INSERT INTO t VALUES (4, 4)")
+        source.start_checks([], ["t"])
+        source.finish_checks({"t": (3, 6)})
+    connection.close()
 
 
 def test_unfinished_transaction_is_explained(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from typing import Any
 from . import target as pg
 from .errors import MigrationError
 from .expressions import quote_identifier, quote_literal
-from .plan import Chosen, Plan, PlannedColumn, PlannedTable, Statement, split_override
+from .plan import (
+    Chosen,
+    Plan,
+    PlannedColumn,
+    PlannedTable,
+    Statement,
+    rowid_column,
+    split_override,
+)
 from .schema import Column, LeftOut, Schema, Table
 from .source import SourceDatabase, quote_sqlite
 from .types import INTEGER_KINDS, TargetType, adapt, catalog_type, has_text_affinity
@@ -479,6 +487,7 @@ def _plan_pair(pair: Pair, chosen: Chosen, warnings: list[str]) -> PlannedTable:
         next_id=table.sequence,
         target_name=pair.target.name,
         bytes=table.bytes,
+        rowid=rowid_column(table, columns),
     )
 
 

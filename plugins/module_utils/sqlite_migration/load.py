@@ -37,6 +37,7 @@ from .progress import Progress
 from .schema import LeftOut
 from .source import (
     Fingerprint,
+    RowSum,
     SourceDatabase,
     check_copy_room,
     content_fingerprint,
@@ -382,7 +383,8 @@ class _Run:
                 self._make_plan(overrides)
                 if unproved is None:
                     unproved = self._unproved(self.plan.left_out)
-                    self.source.start_checks(unproved)
+                    numbered = [t.name for t in self.plan.tables if t.rowid]
+                    self.source.start_checks(unproved, numbered)
                 results = self._load_tables()
                 break
             except _NeedsText as needed:
@@ -395,8 +397,7 @@ class _Run:
         self.workers.end()
         left = self._finish_tables()
         self.progress.phase("count")
-        self._prove_counts(results)
-        fingerprint = self.source.finish_checks()
+        fingerprint = self.source.finish_checks(self._prove_counts(results))
         refused = [name for name in self._unproved(left) if name not in unproved]
         if refused:
             self.source.check_foreign_keys([t.name for t in self.plan.tables], refused)
@@ -642,13 +643,20 @@ class _Run:
         labels = row_labels(self.source, table, refused, {number}).get(number, {})
         return f" ({', '.join(f'{name} {value}' for name, value in labels.items())})"
 
-    def _prove_counts(self, results: list[dict[str, Any]]) -> None:
+    def _prove_counts(self, results: list[dict[str, Any]]) -> dict[str, RowSum]:
+        """Of tables that came whole, the rows and the sum of their rowids in the target."""
         wrong = []
+        sums: dict[str, RowSum] = {}
         for table, result in zip(self.plan.tables, results):
             here = self.source.query(f"SELECT count(*) FROM {quote_sqlite(table.name)}")[0][0]
-            there = pg.one(self.connection, f"SELECT count(*) FROM {_full(self.plan, table)}")
+            rowid = quote_identifier(table.rowid.target_name) if table.rowid else "NULL::bigint"
+            ((there, total),) = pg.fetch(
+                self.connection, f"SELECT count(*), sum({rowid}) FROM {_full(self.plan, table)}"
+            )
             gone = self.gone.get(table.name, 0)
             result.update(source_rows=here, target_rows=there, quarantined_rows=gone)
+            if table.rowid and not gone:
+                sums[table.name] = (there, None if total is None else int(total))
             if here != there + gone:
                 wrong.append({"table": table.name, "source_rows": here, "target_rows": there})
         if wrong:
@@ -658,6 +666,7 @@ class _Run:
                 + ". Everything was rolled back.",
                 differences=wrong,
             )
+        return sums
 
     def _tell_moved(self) -> None:
         outcome = self.outcome

@@ -108,6 +108,16 @@ class Statement:
     work: int = 0
 
 
+def rowid_column(table: Table, columns: list[PlannedColumn]) -> PlannedColumn | None:
+    """The one that is SQLite's rowid, if it stays the same number."""
+    alias = table.rowid_alias
+    if alias is None:
+        return None
+    column = next((c for c in columns if c.name == alias.name), None)
+    whole = column and column.target.kind in INTEGER_KINDS and column.target.conversion is None
+    return column if whole else None
+
+
 class _Names:
     """Relation and constraint names of one schema: unique and at most 63 bytes."""
 
@@ -132,7 +142,10 @@ def _shortened(wanted: str, number: int = 0) -> str:
 
 @dataclass
 class PlannedTable:
-    """`before` runs before any table's rows, `keys` and `foreign_keys` after all of them."""
+    """`before` runs before any table's rows, `keys` and `foreign_keys` after all of them.
+
+    `rowid` is the column that is SQLite's rowid, if the target has it as a number too.
+    """
 
     name: str
     rows: int
@@ -148,6 +161,7 @@ class PlannedTable:
     before: list[Statement] = field(default_factory=list)
     bytes: int | None = None
     notes: list[str] = field(default_factory=list)
+    rowid: PlannedColumn | None = None
 
     def __post_init__(self) -> None:
         self.target_name = self.target_name or self.name
@@ -510,6 +524,7 @@ class _TableMaker:
             next_id=table.sequence,
             target_name=self.target_name,
             bytes=table.bytes,
+            rowid=rowid_column(table, columns),
         )
         if table.name == "alembic_version":
             planned.notes.append("Alembic goes on from the version that SQLite is at")

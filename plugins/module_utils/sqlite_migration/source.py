@@ -19,9 +19,9 @@ import sqlite3
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Optional
 from urllib.parse import quote
 
 from .errors import MigrationError
@@ -40,6 +40,10 @@ _SHARE_ATTEMPTS = 5
 _LOWEST_PRIORITY = 19
 # Below this the checks take no time worth a thread.
 _LARGE = 32 << 20
+
+
+# The number of rows and the sum of their rowids, which is None without rows.
+RowSum = tuple[int, Optional[int]]
 
 
 @dataclass(frozen=True)
@@ -230,40 +234,56 @@ def open_reading(
 
 def _ask_sqlite(connection: sqlite3.Connection, pragma: str) -> list[str]:
     rows = connection.execute(f"PRAGMA {pragma}").fetchmany(_PROBLEMS_SHOWN)
-    problems = [str(row[0]) for row in rows if row[0] != "ok"]
+    lines = [line for row in rows for line in str(row[0]).splitlines()]
+    problems = [line for line in lines if line != "ok" and not line.startswith("***")]
     # A NULL or a failed CHECK is a bad row, not a damaged file: the load names it.
-    return [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
+    damage = [p for p in problems if not p.startswith(("NULL value in", "CHECK constraint"))]
+    return damage[:_PROBLEMS_SHOWN]
 
 
-def _tables_to_check_whole(connection: sqlite3.Connection) -> Iterator[str]:
-    """Tables whose indexes don't surely have the table's rows, each once.
+def _ask_whole(connection: sqlite3.Connection, table: str) -> list[str]:
+    """SQLite before 3.33 checks all tables here."""
+    return _ask_sqlite(connection, f"integrity_check({quote_sqlite(table)})")
 
-    Compared are the number and the sum of the rowids, in a sixth of the time that SQLite takes to
-    look each entry up. What can't be asked like this is left to SQLite as well.
-    """
+
+def _rowid_name(connection: sqlite3.Connection, table: str) -> str | None:
+    columns = connection.execute(f"PRAGMA table_xinfo({quote_sqlite(table)})")
+    taken = {str(column[1]).lower() for column in columns}
+    return next((name for name in ROWID_NAMES if name not in taken), None)
+
+
+def _sum_rows(connection: sqlite3.Connection, table: str, way: str = "NOT INDEXED") -> RowSum:
+    """Of the rows in the table itself, or in one of its indexes."""
+    rowid = _rowid_name(connection, table) or "NULL"
+    return connection.execute(  # type: ignore[no-any-return]
+        f"SELECT count(*), sum({rowid}) FROM {quote_sqlite(table)} {way}"
+    ).fetchone()
+
+
+def _sum_indexes(connection: sqlite3.Connection) -> tuple[dict[str, RowSum], list[str]]:
+    """By table what all of its indexes have, and the tables of which that can't be said."""
+    agreed: dict[str, RowSum] = {}
+    unclear: list[str] = []
     tables = connection.execute(
-        "SELECT DISTINCT t.name, t.sql FROM sqlite_master AS t JOIN sqlite_master AS i "
+        "SELECT DISTINCT t.name FROM sqlite_master AS t JOIN sqlite_master AS i "
         "ON i.tbl_name = t.name WHERE t.type = 'table' AND i.type = 'index'"
     ).fetchall()
-    for table, sql in tables:
-        quoted = quote_sqlite(table)
-        taken = {str(row[1]).lower() for row in connection.execute(f"PRAGMA table_xinfo({quoted})")}
-        rowid = next((name for name in ROWID_NAMES if name not in taken), None)
-        indexes = connection.execute(f"PRAGMA index_list({quoted})").fetchall()
-        if rowid is None or any(partial for *_others, partial in indexes):
-            yield table
-            continue
-        what = f"SELECT count(*), sum({rowid}) FROM {quoted}"
-        try:
-            rows = connection.execute(f"{what} NOT INDEXED").fetchone()
-            for _number, name, *_others in indexes:
-                entries = connection.execute(f"{what} INDEXED BY {quote_sqlite(name)}").fetchone()
-                if entries != rows:
-                    yield table
-                    break
-        except sqlite3.OperationalError:
-            # No rowid, a sum beyond 64 bits, or an index that a plain scan can't use.
-            yield table
+    for (table,) in tables:
+        indexes = connection.execute(f"PRAGMA index_list({quote_sqlite(table)})").fetchall()
+        partial = any(index[4] for index in indexes)
+        found: set[RowSum] = set()
+        if not partial and _rowid_name(connection, table):
+            try:
+                for index in indexes:
+                    found.add(_sum_rows(connection, table, f"INDEXED BY {quote_sqlite(index[1])}"))
+            except sqlite3.OperationalError:
+                # No rowid, a sum beyond 64 bits, or an index that a plain scan can't use.
+                found.clear()
+        if len(found) == 1:
+            agreed[table] = found.pop()
+        else:
+            unclear.append(table)
+    return agreed, unclear
 
 
 def _raise_damage(path: str, damage: list[str]) -> None:
@@ -291,6 +311,7 @@ class SourceDatabase:
         self._ending = False
         self._fingerprint_later = False
         self._unchecked: list[str] = []
+        self._in_indexes: dict[str, RowSum] = {}
         self.path = os.path.abspath(path)
         self.real_path = os.path.realpath(path)
         self.connection: sqlite3.Connection
@@ -485,27 +506,43 @@ class SourceDatabase:
         _raise_damage(self.path, self._find_damage(self.connection))
         self.check_foreign_keys(tables)
 
-    def _find_damage(self, connection: sqlite3.Connection) -> list[str]:
+    def _find_damage(
+        self, connection: sqlite3.Connection, told_later: Collection[str] = ()
+    ) -> list[str]:
+        """What SQLite says is wrong; nothing if all is well.
+
+        An index has the rows of its table if their number and the sum of their rowids are the
+        same: a sixth of the time that SQLite takes to look each entry up. Where they differ, or
+        can't be asked, it does.
+        """
         pragma = "integrity_check" if self.integrity == "full" else "quick_check"
         try:
             found = _ask_sqlite(connection, pragma)
             if self.integrity == "rows" and not found:
-                for table in _tables_to_check_whole(connection):
-                    found += _ask_sqlite(connection, f"integrity_check({quote_sqlite(table)})")
+                agreed, whole = _sum_indexes(connection)
+                for table, rows in agreed.items():
+                    if table in told_later:
+                        self._in_indexes[table] = rows
+                    elif _sum_rows(connection, table) != rows:
+                        whole.append(table)
+                for table in whole:
+                    found += _ask_whole(connection, table)
         except sqlite3.Error as error:
             raise self.explain(error) from error
         return found[:_PROBLEMS_SHOWN]
 
-    def start_checks(self, children: list[str]) -> None:
+    def start_checks(self, children: list[str], told_later: Collection[str] = ()) -> None:
         """Integrity and fingerprint of a large file, in what time the load leaves.
 
         `children` are the tables whose foreign keys are to be checked here, as the target won't.
+        Of those in `told_later` finish_checks is told the rows, which then aren't read for it.
         """
         self._jobs = []
+        self._in_indexes = {}
         if self._unchecked or self._fingerprint_later:
-            self._jobs.append(_Job(lambda: self._check_apart(children)))
+            self._jobs.append(_Job(lambda: self._check_apart(children, told_later)))
 
-    def _check_apart(self, children: list[str]) -> Fingerprint | None:
+    def _check_apart(self, children: list[str], told_later: Collection[str]) -> Fingerprint | None:
         # Only what nobody else of ours needs; on Linux this is the thread's own.
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
@@ -515,7 +552,10 @@ class SourceDatabase:
             connection = self._connect(check_same_thread=False)
             self._apart = connection
             try:
-                _raise_damage(self.path, self._find_damage(connection))
+                # One state of the file for all, even if it isn't the one that is loaded.
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                _raise_damage(self.path, self._find_damage(connection, told_later))
                 self._check_foreign_keys(connection, self._unchecked, children)
             finally:
                 self._apart = None
@@ -527,15 +567,36 @@ class SourceDatabase:
         """Whether the checks that start_checks began still run."""
         return any(job.is_alive() for job in self._jobs)
 
-    def finish_checks(self) -> Fingerprint | None:
-        """What start_checks found; the fingerprint, if it was left for later."""
+    def finish_checks(self, told: dict[str, RowSum]) -> Fingerprint | None:
+        """What start_checks found; the fingerprint, if it was left for later.
+
+        `told` is what the target has of tables whose rowid is a column.
+        """
         found: Fingerprint | None = None
         for job in self._jobs:
             found = job.result()
         self._jobs = []
+        for table, rows in self._in_indexes.items():
+            if told.get(table) != rows:
+                self._compare_rows(table, rows, told.get(table))
         if found is not None and self.written_meanwhile():
             return Fingerprint(None, found.size)
         return found
+
+    def _compare_rows(self, table: str, in_indexes: RowSum, told: RowSum | None) -> None:
+        """In the snapshot itself: a writer may have come before the check apart from it."""
+        try:
+            here = _sum_rows(self.connection, table)
+            if here != in_indexes:
+                _raise_damage(self.path, _ask_whole(self.connection, table))
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
+        if told is not None and told != here:
+            raise MigrationError(
+                f"{table} has other rows after the load: {here[0]} with the rowids' sum {here[1]} "
+                f"in SQLite, {told[0]} with {told[1]} in PostgreSQL. Everything was rolled back.",
+                table=table,
+            )
 
     def _end_jobs(self) -> None:
         self._ending = True
