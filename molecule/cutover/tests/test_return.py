@@ -74,6 +74,32 @@ def stopped_client(host) -> None:
     host.check_output("systemctl stop client.service")
 
 
+def refused_return(host, *arguments: str) -> str:
+    """What a return says whose rehearsal fails: nobody is kept out."""
+    code, output = play("return_to_sqlite", *arguments)
+    assert code != 0 and "Put the maintenance page up" not in output, output[-4000:]
+    assert address(host) == 'DATABASE_URL="postgresql'
+    visitor = Visitor(host.check_output("hostname -I").split()[0])
+    assert visitor.json("/health")["status"] == "healthy"
+    assert not host.file("/var/lib/golive/live-dashboard/rehearsal").exists
+    return " ".join(output.split())
+
+
+def test_a_return_that_would_take_too_long_is_not_begun(host, stopped_client):
+    said = refused_return(host, "-e", "webstack_cutover_max_pause=10")
+    assert "more than webstack_cutover_max_pause (10 s)" in said
+
+
+def test_a_value_that_sqlite_cant_hold_is_told_before_the_pause(host, stopped_client):
+    row = "log_entries WHERE id = 4711"
+    kept = host.check_output(PSQL + f"'SELECT duration_ms FROM {row}'") or "NULL"
+    change = PSQL + '"UPDATE log_entries SET duration_ms = {} WHERE id = 4711"'
+    host.check_output(change.format("'NaN'"))
+    said = refused_return(host)
+    host.check_output(change.format(kept))
+    assert "log_entries.duration_ms" in said, said[-4000:]
+
+
 @pytest.fixture(scope="module")
 def returned(host, stopped_client) -> tuple[list[str], str]:
     """What PostgreSQL held, and what the play said."""
@@ -89,6 +115,7 @@ def test_the_way_back_takes_along_what_was_written_since(host, returned):
     assert [str(value) for value in in_sqlite(host, NUMBERS)] == held
     assert in_sqlite(host, "PRAGMA integrity_check") == ["ok"]
     assert "the pause that users saw" in output
+    assert "rehearsal while the application served" in output
     visitor = Visitor(host.check_output("hostname -I").split()[0])
     assert visitor.json("/health")["status"] == "healthy"
     assert str(visitor.json("/api/stats")["counts"]["log_entries"]) == held[0]
