@@ -27,7 +27,6 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration i
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
     MigrationError,
 )
-from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.target import Target
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.verify import (
     Verdict,
     VerifyRequest,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 psycopg2 = pytest.importorskip("psycopg2")
 
-from tests.integration.conftest import child_of  # noqa: E402
+from tests.integration.conftest import child_of, drop  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 CHILD = """
@@ -434,36 +433,29 @@ def test_no_right_to_create(database: Database, source: Path) -> None:
         database.migrate(source, schema="golive_webstack")
 
 
-class FakeServer:
-    """Answers like an old or odd server, which the tests don't have."""
-
-    def __init__(self, version: int, encoding: str) -> None:
-        self.server_version = version
-        self._encoding = encoding
-
-    def cursor(self) -> FakeServer:
-        return self
-
-    def __enter__(self) -> FakeServer:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        pass
-
-    def execute(self, sql: str, _parameters: Any = None) -> None:
-        self._answer = self._encoding if "encoding" in sql else "13.4"
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return [(self._answer,)]
+def test_old_server(database: Database, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of the tests are new enough, so that the limit is raised."""
+    monkeypatch.setattr(pg, "MINIMUM_VERSION", 990000)
+    with pytest.raises(MigrationError, match="is PostgreSQL 1[0-9.]+.*; 14 is the oldest"):
+        database.migrate(source)
+    assert database.relations() == []
 
 
-def test_old_server_and_other_encoding() -> None:
-    target = Target(database="app")
-    with pytest.raises(MigrationError, match="PostgreSQL 13.4; 14 is the oldest"):
-        pg.check_server(FakeServer(130004, "UTF8"), target)
-    with pytest.raises(MigrationError, match="encoding .* is LATIN1"):
-        pg.check_server(FakeServer(150004, "LATIN1"), target)
-    pg.check_server(FakeServer(140000, "UTF8"), target)
+def test_other_encoding(database: Database, source: Path) -> None:
+    name = f"{database.target.database}_latin1"
+    options = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    database.query(f"CREATE DATABASE {name} {options}")
+    other = replace(
+        database,
+        target=replace(database.target, database=name),
+        url=f"{database.url.rpartition('/')[0]}/{name}",
+    )
+    try:
+        with pytest.raises(MigrationError, match="encoding .* is LATIN1.*ENCODING 'UTF8'"):
+            other.migrate(source)
+        assert other.relations() == []
+    finally:
+        drop(database.query, name)
 
 
 def test_parallel_readers_of_the_record(database: Database, source: Path) -> None:
