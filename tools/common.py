@@ -125,11 +125,16 @@ def apt_install(packages: Sequence[str], why: str) -> None:
     say(f"{why}: installing {names} with apt-get")
     log = CACHE / "logs" / "apt.log"
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "a"}
-    # Lists of packages may be absent or old; an update that fails for one foreign
-    # repository must not stop an installation that doesn't need it.
-    run_logged(as_root(["apt-get", "-q", "update"], why), CACHE / "logs" / "apt-update.log", env)
-    install = ["apt-get", "-q", "install", "-y", "--no-install-recommends", *packages]
-    if run_logged(as_root(install, why), log, env) != 0:
+    # Another stage may install at the same time, and so may the system's own upgrades.
+    wait = "DPkg::Lock::Timeout=300"
+    install = ["apt-get", "-q", "-o", wait, "install", "-y", "--no-install-recommends", *packages]
+    with exclusive("apt"):
+        # Lists of packages may be absent or old; an update that fails for one foreign
+        # repository must not stop an installation that doesn't need it.
+        update = as_root(["apt-get", "-q", "update"], why)
+        run_logged(update, CACHE / "logs" / "apt-update.log", env)
+        done = run_logged(as_root(install, why), log, env)
+    if done != 0:
         raise ToolError(
             f"apt-get could not install {names}. Its last lines:\n{tail(log, 12)}\n"
             "Without a network route to a Debian mirror set http_proxy or a reachable mirror in"
