@@ -333,6 +333,12 @@ def test_a_host_is_sampled_by_a_process_of_its_own(tmp_path):
     assert not path.exists() and sample.stop(str(path)) == []
 
 
+def test_a_load_of_an_instant_has_figures_too(tmp_path):
+    path = tmp_path / "samples"
+    sample.start(str(path), 30, {"listen": ""})
+    assert len(sample.stop(str(path))) == 1
+
+
 def test_what_can_not_be_asked_is_told(tmp_path):
     _made, failed = sample.probes({"redis_access": str(tmp_path / "none")})
     assert len(failed) == 1 and failed[0].startswith("redis_access: ")

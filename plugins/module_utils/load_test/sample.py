@@ -34,6 +34,8 @@ SELECT count(*) FILTER (WHERE backend_type = 'client backend' AND pid <> pg_back
  )::float8
 FROM pg_stat_activity
 """
+# Seconds to wait for the first figures.
+_FIRST = 5
 Probe = Callable[[], dict[str, Any]]
 
 
@@ -199,9 +201,15 @@ def start(path: str, seconds: float, parts: dict[str, Any]) -> list[str]:
 
 
 def stop(path: str) -> list[dict[str, Any]]:
-    """End it; what it has measured."""
+    """End it; what it has measured, after less than a second of load at its first second's end."""
     with contextlib.suppress(OSError, ValueError):
-        os.kill(int(_read(f"{path}.pid")), signal.SIGKILL)
+        pid = int(_read(f"{path}.pid"))
+        end = time.monotonic() + _FIRST
+        while not os.path.getsize(path) and time.monotonic() < end:
+            # Fails when it has ended.
+            os.kill(pid, 0)
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
     found = []
     with contextlib.suppress(OSError):
         for line in _read(path).splitlines():
