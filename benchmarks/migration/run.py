@@ -130,8 +130,7 @@ def run_ours(part: str, source: str, dsn: str, checked: bool = True) -> None:
         run = load._Run(connection, opened, request, load.Outcome(), progress, [], workers)
         run._make_plan({})
         if checked:
-            numbered = [table.name for table in run.plan.tables if table.rowid]
-            opened.start_checks(run._unproved(run.plan.left_out), numbered)
+            run._start_checks(run._unproved(run.plan.left_out))
         results = run._load_tables()
         opened.finish_checks(run._prove_counts(results))
         connection.commit()

@@ -32,13 +32,10 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration i
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.errors import (
     MigrationError,
 )
+from tests.integration.conftest import child_of, drop
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
-
-psycopg2 = pytest.importorskip("psycopg2")
-
-from tests.integration.conftest import child_of, drop  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 ROWS = 20000

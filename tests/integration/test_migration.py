@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import pytest
 
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration import load
@@ -32,13 +33,10 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.v
     VerifyRequest,
     verify,
 )
+from tests.integration.conftest import child_of, drop
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
-
-psycopg2 = pytest.importorskip("psycopg2")
-
-from tests.integration.conftest import child_of, drop  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 CHILD = """

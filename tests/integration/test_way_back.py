@@ -28,16 +28,13 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.v
     VerifyRequest,
     verify,
 )
+from tests.integration.conftest import child_of
 from tests.integration.test_fidelity import build
 from tests.integration.test_verify import CONVERSIONS, TYPES, fill_types, write_record
 from tests.playing import run_play
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Database
-
-pytest.importorskip("psycopg2")
-
-from tests.integration.conftest import child_of  # noqa: E402
 
 MakeSource = Callable[[str], Path]
 

@@ -383,8 +383,7 @@ class _Run:
                 self._make_plan(overrides)
                 if unproved is None:
                     unproved = self._unproved(self.plan.left_out)
-                    numbered = [t.name for t in self.plan.tables if t.rowid]
-                    self.source.start_checks(unproved, numbered)
+                    self._start_checks(unproved)
                 results = self._load_tables()
                 break
             except _NeedsText as needed:
@@ -404,6 +403,10 @@ class _Run:
         _set_left_out(self.outcome, left)
         self._tell_moved()
         return results, fingerprint
+
+    def _start_checks(self, unproved: list[str]) -> None:
+        """Those of the source; of tables whose rowid is a column the target tells the rows."""
+        self.source.start_checks(unproved, [t.name for t in self.plan.tables if t.rowid])
 
     def _unproved(self, left: list[LeftOut]) -> list[str]:
         """Tables with a foreign key that PostgreSQL's own constraint doesn't prove."""

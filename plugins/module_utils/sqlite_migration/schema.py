@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import MigrationError
-from .source import ROWID_NAMES, SourceDatabase, quote_sqlite
+from .source import SourceDatabase, quote_sqlite, rowid_name
 from .sqltext import (
     TableText,
     Token,
@@ -143,8 +143,7 @@ class Table:
         """SQL for what names a row: its rowid, unless a column of that name hides it."""
         if self.text.without_rowid:
             return "NULL"
-        taken = {column.name.lower() for column in self.columns}
-        return next((n for n in ROWID_NAMES if n not in taken), "NULL")
+        return rowid_name(column.name for column in self.columns) or "NULL"
 
 
 @dataclass

@@ -19,7 +19,7 @@ import sqlite3
 import stat
 import struct
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Optional
 from urllib.parse import quote
@@ -34,8 +34,7 @@ _SHARED_SIZE = 510
 # content. Bytes 18 and 19 are the journal mode.
 _VOLATILE = ((18, 20), (24, 28), (92, 100))
 _PROBLEMS_SHOWN = 10
-# What SQLite calls a row's number, where no column has the name.
-ROWID_NAMES = ("rowid", "_rowid_", "oid")
+_ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _SHARE_ATTEMPTS = 5
 _LOWEST_PRIORITY = 19
 # Below this the checks take no time worth a thread.
@@ -246,15 +245,22 @@ def _ask_whole(connection: sqlite3.Connection, table: str) -> list[str]:
     return _ask_sqlite(connection, f"integrity_check({quote_sqlite(table)})")
 
 
-def _rowid_name(connection: sqlite3.Connection, table: str) -> str | None:
-    columns = connection.execute(f"PRAGMA table_xinfo({quote_sqlite(table)})")
-    taken = {str(column[1]).lower() for column in columns}
-    return next((name for name in ROWID_NAMES if name not in taken), None)
+def rowid_name(columns: Iterable[str]) -> str | None:
+    """What SQLite calls a row's number; None if columns have all of its names."""
+    taken = {column.lower() for column in columns}
+    return next((name for name in _ROWID_NAMES if name not in taken), None)
 
 
-def _sum_rows(connection: sqlite3.Connection, table: str, way: str = "NOT INDEXED") -> RowSum:
+def _rowid_of(connection: sqlite3.Connection, table: str) -> str | None:
+    return rowid_name(
+        str(c[1]) for c in connection.execute(f"PRAGMA table_xinfo({quote_sqlite(table)})")
+    )
+
+
+def _sum_rows(
+    connection: sqlite3.Connection, table: str, rowid: str | None, way: str = "NOT INDEXED"
+) -> RowSum:
     """Of the rows in the table itself, or in one of its indexes."""
-    rowid = _rowid_name(connection, table) or "NULL"
     return connection.execute(  # type: ignore[no-any-return]
         f"SELECT count(*), sum({rowid}) FROM {quote_sqlite(table)} {way}"
     ).fetchone()
@@ -271,11 +277,13 @@ def _sum_indexes(connection: sqlite3.Connection) -> tuple[dict[str, RowSum], lis
     for (table,) in tables:
         indexes = connection.execute(f"PRAGMA index_list({quote_sqlite(table)})").fetchall()
         partial = any(index[4] for index in indexes)
+        rowid = _rowid_of(connection, table)
         found: set[RowSum] = set()
-        if not partial and _rowid_name(connection, table):
+        if rowid and not partial:
             try:
                 for index in indexes:
-                    found.add(_sum_rows(connection, table, f"INDEXED BY {quote_sqlite(index[1])}"))
+                    way = f"INDEXED BY {quote_sqlite(index[1])}"
+                    found.add(_sum_rows(connection, table, rowid, way))
             except sqlite3.OperationalError:
                 # No rowid, a sum beyond 64 bits, or an index that a plain scan can't use.
                 found.clear()
@@ -523,7 +531,7 @@ class SourceDatabase:
                 for table, rows in agreed.items():
                     if table in told_later:
                         self._in_indexes[table] = rows
-                    elif _sum_rows(connection, table) != rows:
+                    elif _sum_rows(connection, table, _rowid_of(connection, table)) != rows:
                         whole.append(table)
                 for table in whole:
                     found += _ask_whole(connection, table)
@@ -586,7 +594,7 @@ class SourceDatabase:
     def _compare_rows(self, table: str, in_indexes: RowSum, told: RowSum | None) -> None:
         """In the snapshot itself: a writer may have come before the check apart from it."""
         try:
-            here = _sum_rows(self.connection, table)
+            here = _sum_rows(self.connection, table, _rowid_of(self.connection, table))
             if here != in_indexes:
                 _raise_damage(self.path, _ask_whole(self.connection, table))
         except sqlite3.Error as error:
