@@ -120,7 +120,7 @@ def run_ours(part: str, source: str, dsn: str, checked: bool = True) -> None:
     database = import_module(f"{PACKAGE}.source").SourceDatabase
     parallel = import_module(f"{PACKAGE}.parallel")
     with (
-        parallel.Workers(parallel.wanted(source)) as workers,
+        parallel.Workers(parallel.wanted(source, request.target)) as workers,
         database(source, request.integrity, overlap=True) as opened,
     ):
         if checked:

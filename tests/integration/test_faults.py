@@ -62,6 +62,7 @@ if sys.argv[3] != "0":
     parallel._LARGE_FILE = parallel._LARGE_TABLE = 0
     parallel._RANGE_ROWS, parallel._PIPE_BYTES = 100, 4096
     parallel.processors = lambda: int(sys.argv[3])
+    parallel.is_local = lambda _target: False
 def wait():
     global where
     where = ""
@@ -217,6 +218,8 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(parallel, "_LARGE_TABLE", 0)
     monkeypatch.setattr(parallel, "_RANGE_ROWS", 100)
     monkeypatch.setattr(parallel, "processors", lambda: 2)
+    # On the server's own host there would be one.
+    monkeypatch.setattr(parallel, "is_local", lambda _target: False)
     fed: list[int] = []
     close = parallel.ParallelStream.close
 

@@ -346,6 +346,30 @@ def test_wal_mode_without_a_writer(database: Database, source: Path) -> None:
     assert picture(source.parent) == before == {"app.db": before["app.db"]}
 
 
+LOSING_ROWS = """
+CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RETURN CASE WHEN NEW.id <> 7 THEN NEW END; END $$;
+CREATE TRIGGER loses BEFORE INSERT ON public.logs FOR EACH ROW EXECUTE FUNCTION public.lose();
+"""
+
+
+def test_a_row_that_the_server_does_not_keep(
+    database: Database, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COPY's own count tells, though no error was raised."""
+    begin = load._Run._begin_table
+
+    def armed(run: Any, table: Any) -> None:
+        begin(run, table)
+        if table.name == "logs":
+            pg.execute(run.connection, LOSING_ROWS)
+
+    monkeypatch.setattr(load._Run, "_begin_table", armed)
+    with pytest.raises(MigrationError, match="row counts differ after the load: logs 2000 / 1999"):
+        database.migrate(source)
+    assert database.query("SELECT to_regclass('public.users')") == [(None,)]
+
+
 def test_rows_written_while_loading_are_told(
     database: Database, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

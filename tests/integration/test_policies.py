@@ -335,7 +335,7 @@ def test_progress_of_an_index(
 ) -> None:
     monkeypatch.setattr(watch, "_SECONDS", 0.02)
     # No fork beside this test's own thread.
-    monkeypatch.setattr(load, "wanted", lambda _path: 0)
+    monkeypatch.setattr(load, "wanted", lambda _path, _target: 0)
     source = make_source(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE INDEX by_value ON t (v);"
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300000)"

@@ -37,6 +37,9 @@ from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.p
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.source import (
     SourceDatabase,
 )
+from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.target import (
+    Target,
+)
 from ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration.types import (
     TargetType,
 )
@@ -71,7 +74,7 @@ def make(path: Path, rows: list[tuple[Any, Any]], wal: bool = False) -> Path:
 
 
 def planned(rows: int, row_label: str = "rowid") -> PlannedTable:
-    return PlannedTable("t", rows, row_label, COLUMNS, ["n"], "")
+    return PlannedTable("t", rows, row_label, COLUMNS, ["n"], "", rowid=COLUMNS[0])
 
 
 def drained(stream: Any) -> bytes:
@@ -97,7 +100,11 @@ def both_ways(path: Path, count: int, rows: int) -> tuple[bytes, bytes]:
         assert stream.rows == sum(ticks) == rows and stream.read() == b""
         stream.close()
         assert len(workers) == count
-        one = drained(PackStream(Rows(source.connection, packer), packer))
+        alone = PackStream(Rows(source.connection, packer), packer, rowid="n")
+        one = drained(alone)
+        assert stream.rowid_sum == alone.rowid_sum
+        total = sum(n for (n,) in source.query("SELECT n FROM t"))
+        assert stream.rowid_sum == (total + 2**63) % 2**64 - 2**63
         workers.end()
     return several, one
 
@@ -174,16 +181,42 @@ def test_what_goes_the_single_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert stream_of(workers, source, planned(10**6)) is None, "no processes"
 
 
-def test_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.db"
+@pytest.mark.parametrize(
+    ("host", "by_processors"),
+    [
+        ("127.0.0.1", {1: 0, 2: 1, 3: 2, 5: 4, 64: 4}),
+        ("db.example", {1: 0, 2: 2, 4: 4, 64: 4}),
+    ],
+    ids=["beside the server", "server elsewhere"],
+)
+def test_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, by_processors: dict[int, int]
+) -> None:
+    path, target = tmp_path / "a.db", Target(host=host)
     with path.open("wb") as handle:
         handle.truncate(1 << 30)
-    for cores, count in ((1, 0), (2, 2), (4, 4), (64, 4)):
+    for cores, count in by_processors.items():
         monkeypatch.setattr(parallel, "processors", lambda cores=cores: cores)
-        assert parallel.wanted(str(path)) == count
+        assert parallel.wanted(str(path), target) == count
     path.write_bytes(b"small")
-    assert parallel.wanted(str(path)) == 0
-    assert parallel.wanted(str(tmp_path / "none.db")) == 0
+    assert parallel.wanted(str(path), target) == 0
+    assert parallel.wanted(str(tmp_path / "none.db"), target) == 0
+
+
+def test_a_full_pipe(tmp_path: Path) -> None:
+    """Parts of all sizes arrive whole, though no write takes them at once."""
+    parts = [os.urandom(n) for n in (0, 3, 70_000, 1, 1 << 20, 0, 5)]
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        parallel._write(writing, *parts)
+        os._exit(0)
+    os.close(writing)
+    time.sleep(0.2)
+    with os.fdopen(reading, "rb") as stream:
+        assert stream.read() == b"".join(parts)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def gone(pids: list[int]) -> bool:

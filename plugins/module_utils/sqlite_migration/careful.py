@@ -475,6 +475,7 @@ class TextStream:
         self._tick = tick
         self.rows = 0
         self.bytes = 0
+        self.stored = 0
         self.failure: Exception | None = None
 
     def read(self, _size: int = -1) -> bytes:

@@ -161,7 +161,8 @@ def _migrate_connected(connection: Any, request: Request, outcome: Outcome) -> N
     started_at = pg.one(connection, "SELECT clock_timestamp()")
     overlap = not request.check_mode
     with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(Workers(wanted(request.source) if overlap else 0))
+        count = wanted(request.source, request.target) if overlap else 0
+        workers = stack.enter_context(Workers(count))
         source = stack.enter_context(SourceDatabase(request.source, request.integrity, overlap))
         # Before the source is closed, so that it is the last to hold locks.
         stack.callback(workers.end)
@@ -292,6 +293,8 @@ class _Run:
         self.quarantine = Quarantine(request.schema)
         self.moved: list[Finding] = []
         self.gone: dict[str, int] = {}
+        # Rows that COPY put into tables of our own, and the sum of their rowids.
+        self.stored: dict[str, RowSum] = {}
         self.plan: Plan
 
     def _make_plan(self, overrides: dict[str, str]) -> None:
@@ -429,6 +432,7 @@ class _Run:
         for table in plan.tables:
             for statement in table.before:
                 pg.execute(connection, statement.sql)
+        self.stored.clear()
         self.progress.begin("load", len(plan.tables), sum(table.rows for table in plan.tables))
         results = []
         for table, listed in zip(plan.tables, self.outcome.plan["tables"]):
@@ -437,6 +441,8 @@ class _Run:
             sent = self._copy(table)
             self.progress.table_done()
             self.outcome.bytes += sent.bytes
+            if table.create and isinstance(sent, BinaryStream):
+                self.stored[table.name] = (sent.stored, sent.rowid_sum)
             results.append(
                 {
                     **listed,
@@ -575,7 +581,8 @@ class _Run:
             packer = Packer(table.name, columns, sample)
             tick = self.progress.rows
             parallel = self.workers.stream(self.source, table, packer, sample, tick)
-            return parallel or PackStream(Rows(connection, packer), packer, tick)
+            rowid = table.rowid.name if table.rowid else None
+            return parallel or PackStream(Rows(connection, packer), packer, tick, rowid)
         except sqlite3.Error as error:
             if "integer overflow" in str(error):
                 # The first row fails the statement's own check of storage classes.
@@ -609,6 +616,7 @@ class _Run:
         try:
             with self.connection.cursor() as cursor:
                 cursor.copy_expert(sql, stream)
+                stream.stored = cursor.rowcount
             return None
         except MigrationError:
             raise
@@ -647,19 +655,20 @@ class _Run:
         return f" ({', '.join(f'{name} {value}' for name, value in labels.items())})"
 
     def _prove_counts(self, results: list[dict[str, Any]]) -> dict[str, RowSum]:
-        """Of tables that came whole, the rows and the sum of their rowids in the target."""
+        """Of tables that came whole, the rows and the sum of their rowids in the target.
+
+        Where COPY filled a table of our own, its count is the server's word on it. A table that
+        was there may have triggers, so that its rows are counted.
+        """
         wrong = []
         sums: dict[str, RowSum] = {}
         for table, result in zip(self.plan.tables, results):
             here = self.source.query(f"SELECT count(*) FROM {quote_sqlite(table.name)}")[0][0]
-            rowid = quote_identifier(table.rowid.target_name) if table.rowid else "NULL::bigint"
-            ((there, total),) = pg.fetch(
-                self.connection, f"SELECT count(*), sum({rowid}) FROM {_full(self.plan, table)}"
-            )
+            there, total = self.stored.get(table.name) or self._count_target(table)
             gone = self.gone.get(table.name, 0)
             result.update(source_rows=here, target_rows=there, quarantined_rows=gone)
             if table.rowid and not gone:
-                sums[table.name] = (there, None if total is None else int(total))
+                sums[table.name] = (there, total if there else None)
             if here != there + gone:
                 wrong.append({"table": table.name, "source_rows": here, "target_rows": there})
         if wrong:
@@ -670,6 +679,13 @@ class _Run:
                 differences=wrong,
             )
         return sums
+
+    def _count_target(self, table: PlannedTable) -> RowSum:
+        rowid = quote_identifier(table.rowid.target_name) if table.rowid else "NULL::bigint"
+        ((rows, total),) = pg.fetch(
+            self.connection, f"SELECT count(*), sum({rowid}) FROM {_full(self.plan, table)}"
+        )
+        return rows, None if total is None else int(total)
 
     def _tell_moved(self) -> None:
         outcome = self.outcome

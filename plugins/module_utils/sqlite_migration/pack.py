@@ -13,6 +13,7 @@ from __future__ import annotations
 # A bool is an int to isinstance, and here it must not be.
 # pylint: disable=unidiomatic-typecheck
 import binascii
+import functools
 import math
 import re
 import sqlite3
@@ -311,6 +312,24 @@ def _numeric(target: TargetType) -> Encode:
         return _with_length(body)
 
     return encode
+
+
+def _numeric_head(words: int, scale: int) -> bytes:
+    """Of a positive number with this many words before the point and one after it."""
+    return struct.pack(">iHhHH", 8 + 2 * (words + 1), words + 1, words - 1, 0, scale)
+
+
+@functools.cache
+def _heads(scale: int) -> tuple[bytes, ...]:
+    """All up to the point of the numbers below 10000."""
+    head = _numeric_head(1, scale)
+    return tuple(head + word.to_bytes(2, "big") for word in range(10000))
+
+
+@functools.cache
+def _fractions(scale: int) -> tuple[bytes, ...]:
+    """The word after the point, of four digits."""
+    return tuple((digits * 10 ** (4 - scale)).to_bytes(2, "big") for digits in range(10**scale))
 
 
 def _uuid(value: Any) -> bytes:
@@ -674,7 +693,7 @@ class Packer:
         self._order.append(column)
         if kind in ("text", "loose_text", "bytea", "json", "jsonb"):
             self._add_text(number, column, leading)
-        else:
+        elif kind != "numeric" or not self._add_decimal(number, column):
             lines, value = self._value(number, column)
             if nullable:
                 lines = _indented("else:", [*lines, f"p{number} = {value}"])
@@ -701,37 +720,47 @@ class Packer:
         if kind == "date":
             lines, (piece,) = self._look_up([encode], [number])
             return lines, piece
-        slow = f"{self._constant('X', number, encode)}({a})"
-        if kind == "numeric":
-            return self._decimal(number, column.target, slow)
-        return [], slow
+        return [], f"{self._constant('X', number, encode)}({a})"
 
-    def _decimal(self, number: int, target: TargetType, slow: str) -> tuple[list[str], str]:
-        """A number of few digits without Decimal, which would cost most of the load's time."""
-        a, d, n, w = (f"{letter}{number}" for letter in "adnw")
-        precision, scale = numeric_limits(target)
+    def _add_decimal(self, number: int, column: PlannedColumn) -> bool:
+        """A number of few digits without Decimal, which would cost most of the load's time.
+
+        Two pieces: all up to the point, and the digits after it.
+        """
+        precision, scale = numeric_limits(column.target)
         if precision is None or scale is None or not 0 <= scale <= 4 or precision <= scale:
-            return [], slow
+            return False
+        a, d, f, n, w = (f"{letter}{number}" for letter in "adfnw")
         self._const["floor"] = math.floor
-        unit, fraction = 10**scale, 10 ** (4 - scale)
-        lines = [f"{n} = floor({a} * {unit}.0 + 0.5)"]
-        # One word of four digits before the point, then two.
-        for words in (1, 2) if precision - scale > 4 else (1,):
-            head = struct.pack(">iHhHH", 8 + 2 * (words + 1), words + 1, words - 1, 0, scale)
-            form = struct.Struct(f">{len(head)}s{words + 1}H").pack
-            name, known = "QR"[words - 1], "HI"[words - 1]
-            pack, same = self._constant(name, number, form), self._constant(known, number, head)
-            whole = w if words == 1 else f"{w} // 10000, {w} % 10000"
-            limit = min(10 ** (precision - scale), 10 ** (4 * words)) * unit
+        slow = f"{self._constant('X', number, encoder_of(column.target))}({a})"
+        unit, digits = 10**scale, min(precision - scale, 8)
+        heads = self._constant("H", number, _heads(scale))
+        fractions = self._constant("F", number, _fractions(scale))
+        # The double nearest to that decimal: then it is what was stored.
+        same = f"and {n} / {unit} == {a}:"
+        lines = [
+            f"{n} = floor({a} * {unit}.0 + 0.5)",
+            f"if 0 <= {n} < {10 ** min(digits, 4) * unit} {same}",
+            f" {d} = {heads}[{n} // {unit}]",
+            f" {f} = {fractions}[{n} % {unit}]",
+        ]
+        if digits > 4:
+            pack = self._constant("R", number, struct.Struct(">12s2H").pack)
+            head = self._constant("I", number, _numeric_head(2, scale))
             lines += [
-                # The double nearest to that decimal: then it is what was stored.
-                f"{'if' if words == 1 else 'elif'} 0 <= {n} < {limit} and {n} / {unit} == {a}:",
+                f"elif 0 <= {n} < {10**digits * unit} {same}",
                 f" {w} = {n} // {unit}",
-                f" {d} = {pack}({same}, {whole}, ({n} - {w} * {unit}) * {fraction})",
+                f" {d} = {pack}({head}, {w} // 10000, {w} % 10000)",
+                f" {f} = {fractions}[{n} % {unit}]",
             ]
-        lines = _indented("try:", [*lines, f"else: {d} = {slow}"])
+        lines = _indented("try:", [*lines, "else:", f" {d} = {slow}", f" {f} = E"])
         # A text, or infinite.
-        return [*lines, f"except (TypeError, OverflowError): {d} = {slow}"], d
+        lines += ["except (TypeError, OverflowError):", f" {d} = {slow}", f" {f} = E"]
+        if not column.not_null:
+            lines = [f"if {a} is None:", f" {d} = N", f" {f} = E", *_indented("else:", lines)]
+        self._lines += lines
+        self._pieces += [d, f]
+        return True
 
     def _add_text(self, number: int, column: PlannedColumn, leading: bool) -> None:
         kind, a, n = column.target.kind, f"a{number}", f"n{number}"
@@ -777,6 +806,11 @@ def _long_length(prefix: bytes) -> Callable[[int, list[int]], bytes]:
     return length
 
 
+def sum_64(one: int | None, other: int) -> int:
+    """Wrapped into 64 bits: right at the end if that fits, whatever is between."""
+    return ((one or 0) + other + 2**63) % 2**64 - 2**63
+
+
 class BinaryStream:
     """What copy_expert reads from: blocks of packed rows in COPY's frame."""
 
@@ -789,6 +823,10 @@ class BinaryStream:
         self._ended = False
         self.rows = 0
         self.bytes = 0
+        # Of the rows so far, in 64 bits, as SQLite sums them; None if no column is the rowid.
+        self.rowid_sum: int | None = None
+        # How many of them PostgreSQL says it has stored, once all are through.
+        self.stored = 0
         self.failure: Exception | None = None
 
     def read(self, _size: int = -1) -> bytes:
@@ -891,9 +929,15 @@ class PackStream(BinaryStream):
         rows: Rows | None,
         packer: Packer,
         tick: Callable[[int, int], None] | None = None,
+        rowid: str | None = None,
     ) -> None:
+        """`rowid` names the column that is SQLite's rowid, if there is one."""
         super().__init__(packer.columns, tick)
         self._rows = rows
+        self._rowid: Callable[[tuple[Any, ...]], int] | None = None
+        if rowid is not None:
+            self._rowid = itemgetter([column.name for column in packer.columns].index(rowid))
+            self.rowid_sum = 0
         self._packer = packer
         self._ask = 32
         self._waiting: list[bytes | memoryview] = []
@@ -922,6 +966,8 @@ class PackStream(BinaryStream):
             if not rows:
                 break
             pieces += self._packer.pack(rows, big)
+            if self._rowid is not None:
+                self.rowid_sum = sum_64(self.rowid_sum, sum(map(self._rowid, rows)))
             count += len(rows)
         if not count:
             return b""

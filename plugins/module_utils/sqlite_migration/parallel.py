@@ -23,27 +23,33 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from .errors import MigrationError
-from .pack import BinaryStream, Packer, PackStream, Rows
+from .pack import BinaryStream, Packer, PackStream, Rows, sum_64
 from .plan import PlannedColumn, PlannedTable
 from .source import SourceDatabase, open_reading, quote_sqlite
-from .target import processors
+from .target import Target, is_local, processors
 
 # Below these a process isn't worth its start.
 _LARGE_FILE = 16 << 20
 _LARGE_TABLE = 50_000
 _MOST = 4
 _PIPE_BYTES = 1 << 20
-# A range has to fit the pipe several times, or its process waits for the others' turns.
-_RANGE_BYTES = 256 << 10
+# A range has to fit the pipe, or its process waits for the others' turns.
+_RANGE_BYTES = 1 << 20
 _RANGE_ROWS = 8192
+# What is written at once. Each write wakes the parent, and costs both more than the copy.
+_FRAME_BYTES = 512 << 10
 # Longer rows cost more in copies than in packing, and each process would hold some of them.
 _LONG_ROW = 32 << 10
 _READ = 256 << 10
 _BUSY_MS = 500
 _CACHE_KIB = 512
 _HEAD = struct.Struct(">ii")
+# After a range: the sum of its rowids.
+_SUM = struct.Struct(">q")
 _FAILED = -1
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MEMORY_KEPT = 2 << 20
 _SQLITE_CONFIG_SINGLETHREAD = 1
 
 
@@ -63,6 +69,7 @@ class _Table:
     columns: list[PlannedColumn]
     sample: list[tuple[Any, ...]]
     rowid: str
+    rowid_column: str | None
     low: int
     high: int
     width: int
@@ -75,14 +82,15 @@ class _Table:
             yield first, min(first + self.width - 1, self.high)
 
 
-def wanted(path: str) -> int:
+def wanted(path: str, target: Target) -> int:
     """How many processes are worth it for this file; 0 is the parent alone."""
     try:
         large = os.stat(path).st_size >= _LARGE_FILE
     except OSError:
         return 0
-    count = min(processors(), _MOST)
-    return count if large and count > 1 else 0
+    # One processor is the server's, which has as much to do as one of them.
+    count = min(processors() - is_local(target), _MOST)
+    return count if large and processors() > 1 else 0
 
 
 @dataclass
@@ -103,6 +111,10 @@ class _Worker:
     def head(self) -> tuple[int, int]:
         rows, size = _HEAD.unpack(self._exactly(_HEAD.size))
         return rows, size
+
+    def rowid_sum(self) -> int:
+        total: int = _SUM.unpack(self._exactly(_SUM.size))[0]
+        return total
 
     def piece(self, size: int) -> bytes:
         data = os.read(self.frames, min(size, _READ))
@@ -228,11 +240,16 @@ class Workers:
         rows = max(1, min(_RANGE_ROWS, int(_RANGE_BYTES / length)))
         width = -(-(high - low + 1) * rows // table.rows)
         columns = [column for column in table.columns if not column.generated]
+        column = table.rowid.name if table.rowid else None
         turns = len(self._workers)
         for turn, worker in enumerate(self._workers):
-            worker.order(_Table(table.name, columns, sample, rowid, low, high, width, turn, turns))
+            worker.order(
+                _Table(table.name, columns, sample, rowid, column, low, high, width, turn, turns)
+            )
         ranges = -(-(high - low + 1) // width)
-        return ParallelStream(self, self._workers, packer.columns, ranges, tick)
+        stream = ParallelStream(self, self._workers, packer.columns, ranges, tick)
+        stream.rowid_sum = None if column is None else 0
+        return stream
 
 
 def _row_length(source: SourceDatabase, table: PlannedTable, columns: list[PlannedColumn]) -> float:
@@ -272,6 +289,8 @@ class ParallelStream(BinaryStream):
             if rows == _FAILED:
                 worker.raise_failure(self._left)
             if not self._left:
+                if self.rowid_sum is not None:
+                    self.rowid_sum = sum_64(self.rowid_sum, worker.rowid_sum())
                 self._range += 1
                 continue
             self._count(rows, self._left)
@@ -299,7 +318,11 @@ def _be_a_worker(parent: int, orders: int, frames: int) -> None:
     with contextlib.suppress(Exception):
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        library = ctypes.CDLL(None)
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Else glibc gives each block's memory back to the system, to ask for it again.
+        library.mallopt(_M_TRIM_THRESHOLD, _MEMORY_KEPT)
+        library.mallopt(_M_MMAP_THRESHOLD, _MEMORY_KEPT)
     with contextlib.suppress(Exception):
         _drop_locks_between_threads()
     if os.getppid() == parent:
@@ -348,7 +371,7 @@ def _serve(orders: BinaryIO, frames: int) -> None:
                 if connection is not None:
                     connection.close()
                 connection = _open(order)
-                _write(frames, _HEAD.pack(0, 0), b"")
+                _write(frames, _HEAD.pack(0, 0))
             else:
                 if connection is None:
                     raise AssertionError("connection is not there yet")
@@ -388,21 +411,33 @@ def _open(order: _Open) -> sqlite3.Connection:
 def _pack(connection: sqlite3.Connection, table: _Table, frames: int) -> None:
     packer = Packer(table.name, table.columns, table.sample)
     also = "AND" if packer.has_where else "WHERE"
-    stream = PackStream(None, packer)
+    stream = PackStream(None, packer, rowid=table.rowid_column)
     before = 0
     for bounds in table.ranges():
         stream.follow(Rows(connection, packer, f" {also} {table.rowid} BETWEEN ? AND ?", bounds))
+        blocks: list[bytes] = []
+        size = 0
         while block := stream.block():
-            _write(frames, _HEAD.pack(stream.rows - before, len(block)), block)
+            blocks.append(block)
+            size += len(block)
+            if size >= _FRAME_BYTES:
+                _write(frames, _HEAD.pack(stream.rows - before, size), *blocks)
+                blocks, size, before = [], 0, stream.rows
+        if blocks:
+            blocks.insert(0, _HEAD.pack(stream.rows - before, size))
             before = stream.rows
-        _write(frames, _HEAD.pack(0, 0), b"")
+        blocks.append(_HEAD.pack(0, 0))
+        if stream.rowid_sum is not None:
+            blocks.append(_SUM.pack(stream.rowid_sum))
+            stream.rowid_sum = 0
+        _write(frames, *blocks)
     stream.close()
 
 
-def _write(descriptor: int, head: bytes, block: bytes) -> None:
-    left = memoryview(block)
-    sent = os.writev(descriptor, [head, left])
-    # A pipe takes at least a page whole.
-    left = left[max(0, sent - len(head)) :]
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _write(descriptor: int, *parts: bytes) -> None:
+    sent = os.writev(descriptor, parts)
+    for part in parts:
+        left = memoryview(part)[min(sent, len(part)) :]
+        sent -= len(part) - len(left)
+        while left:
+            left = left[os.write(descriptor, left) :]

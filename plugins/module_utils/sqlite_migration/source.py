@@ -36,7 +36,7 @@ _VOLATILE = ((18, 20), (24, 28), (92, 100))
 _PROBLEMS_SHOWN = 10
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _SHARE_ATTEMPTS = 5
-_LOWEST_PRIORITY = 19
+_LOW_PRIORITY = 10
 # Below this the checks take no time worth a thread.
 _LARGE = 32 << 20
 
@@ -553,7 +553,7 @@ class SourceDatabase:
     def _check_apart(self, children: list[str], told_later: Collection[str]) -> Fingerprint | None:
         # Only what nobody else of ours needs; on Linux this is the thread's own.
         with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
         # The fingerprint first: it reads the file in order, so that the check finds it in memory.
         found = self.current_fingerprint() if self._fingerprint_later else None
         if self._unchecked:
@@ -578,7 +578,7 @@ class SourceDatabase:
     def finish_checks(self, told: dict[str, RowSum]) -> Fingerprint | None:
         """What start_checks found; the fingerprint, if it was left for later.
 
-        `told` is what the target has of tables whose rowid is a column.
+        `told` is what came into the target of tables whose rowid is a column.
         """
         found: Fingerprint | None = None
         for job in self._jobs:
