@@ -6,7 +6,8 @@ The same SQLite file (two million log entries as the example application writes 
 into the same PostgreSQL server, each way in a process of its own and in a new database:
 
   data    the rows alone, into tables that are there, without keys and indexes;
-  whole   tables, rows, primary keys, unique constraints, indexes, foreign keys, statistics.
+  whole   tables, rows, primary keys, unique constraints, indexes, foreign keys, statistics;
+          after ours, the collection's verification of what it loaded, in each of its depths.
 
 `ready text` is the limit: PostgreSQL's own COPY of a file that it wrote itself, with the same
 statements for keys and indexes. The ways take turns within a round, and each round's ratios are
@@ -50,6 +51,7 @@ CLIENT = next((p for p in ("/usr/bin/python3.11", "/usr/bin/python3.13") if Path
 PACKAGE = "ansible_collections.golive.webstack.plugins.module_utils.sqlite_migration"
 SAMPLE = ROOT / "examples" / "live_dashboard" / "sample_data.py"
 CONTAINER = "golive-bench-postgres"
+DATABASE = "golive_bench"
 PASSWORD = "only-for-benchmarks"
 PORT = 54329
 SERVER = f"""
@@ -72,11 +74,15 @@ TITLES = {
     "pgloader_tuned": "pgloader, tuned",
     "duckdb": "DuckDB",
     "csv": "csv.writer and copy_expert",
+    "verify_counts": "counts",
+    "verify_checksums": "checksums",
+    "verify_full": "full",
 }
 ROWS = 2_000_000
 PARTS = {
     "data": ("ours", "ours_file_unchecked", "text", "binary", "duckdb", "csv", "pgloader_tuned"),
     "whole": ("ours", "text", "text_untuned", "duckdb", "csv", "pgloader", "pgloader_tuned"),
+    "verify": ("verify_counts", "verify_checksums", "verify_full"),
 }
 
 
@@ -134,6 +140,16 @@ def run_ours(part: str, source: str, dsn: str, checked: bool = True) -> None:
         results = run._load_tables()
         opened.finish_checks(run._prove_counts(results))
         connection.commit()
+
+
+def run_verify(source: str, dsn: str, depth: str) -> None:
+    from importlib import import_module
+
+    module = import_module(f"{PACKAGE}.verify")
+    target = import_module(f"{PACKAGE}.target").Target(dsn=dsn)
+    verdict = module.verify(module.VerifyRequest(source, target, depth=depth))
+    if not verdict.compared or verdict.differences:
+        raise ToolError(f"The verification found differences: {verdict.differences[:3]}")
 
 
 def with_plan(part: str, source: str, dsn: str, fill: Any, tuned: bool = True) -> None:
@@ -250,6 +266,9 @@ WAYS = {
     "duckdb": run_duckdb,
     "pgloader": run_pgloader,
     "pgloader_tuned": lambda part, source, dsn: run_pgloader(part, source, dsn, True),
+    "verify_counts": lambda _part, source, dsn: run_verify(source, dsn, "counts"),
+    "verify_checksums": lambda _part, source, dsn: run_verify(source, dsn, "checksums"),
+    "verify_full": lambda _part, source, dsn: run_verify(source, dsn, "full"),
 }
 
 
@@ -266,14 +285,14 @@ def fresh(dsn: str) -> str:
     connection.autocommit = True
     with connection.cursor() as cursor:
         # FORCE would need rights over the server's own vacuum processes.
-        cursor.execute("DROP DATABASE IF EXISTS golive_bench")
-        cursor.execute("CREATE DATABASE golive_bench ENCODING 'UTF8' TEMPLATE template0")
+        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+        cursor.execute(f"CREATE DATABASE {DATABASE} ENCODING 'UTF8' TEMPLATE template0")
         # So that no way pays for the writing of the one before it; only superusers may.
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         if cursor.fetchone()[0]:
             cursor.execute("CHECKPOINT")
     connection.close()
-    return with_database(dsn, "golive_bench")
+    return with_database(dsn, DATABASE)
 
 
 class MemoryWatch(threading.Thread):
@@ -329,7 +348,8 @@ def loop_seconds() -> float:
 
 
 def measure(way: str, part: str, source: Path, dsn: str, rows: int) -> dict[str, Any]:
-    target = fresh(dsn)
+    # A verification is of what the way before it has loaded.
+    target = with_database(dsn, DATABASE) if part == "verify" else fresh(dsn)
     command = [CLIENT, __file__, "--child", way, "--part", part, "--source", str(source)]
     began = time.monotonic()
     child = subprocess.Popen(command, env={**client_environment(), "GOLIVE_BENCH_TARGET": target})
@@ -447,6 +467,35 @@ def ratio(rounds: list[dict[str, Any]], part: str, way: str, base: str) -> str:
     return f"{statistics.median(values):.2f}" if values else ""
 
 
+def verification(rounds: list[dict[str, Any]]) -> list[str]:
+    rounds = [one for one in rounds if one.get("verify")]
+    if not rounds:
+        return []
+    lines = [
+        "",
+        "## Verification",
+        "",
+        "Of golive.webstack's own whole job, whose time is 1.00: less is faster.",
+        "",
+        "| depth | seconds | x the load's time | client CPU s | client MB |",
+        "|---|---|---|---|---|",
+    ]
+    for depth in PARTS["verify"]:
+        found = [one["verify"][depth] for one in rounds]
+        if not all(f["right"] for f in found):
+            lines.append(f"| {TITLES[depth]} | wrong result | | | |")
+            continue
+        share = statistics.median(
+            one["verify"][depth]["seconds"] / one["whole"]["ours"]["seconds"] for one in rounds
+        )
+        lines.append(
+            f"| {TITLES[depth]} | {statistics.median(f['seconds'] for f in found):.1f} |"
+            f" {share:.2f} | {statistics.median(f['client_cpu'] for f in found):.1f} |"
+            f" {max(f['peak_mb'] for f in found):.0f} |"
+        )
+    return lines
+
+
 def markdown(results: dict[str, Any]) -> str:
     rounds = results["rounds"]
     lines = [
@@ -491,6 +540,7 @@ def markdown(results: dict[str, Any]) -> str:
                 f" {ratio(rounds, part, way, 'pgloader')} | {ratio(rounds, part, way, 'text')} |"
                 f" {cpu:.1f} | {memory:.0f} |"
             )
+    lines += verification(rounds)
     if any("loop" in one for one in rounds):
         lines += [
             "",
@@ -551,10 +601,14 @@ def main(arguments: list[str]) -> int:
             one: dict[str, Any] = {"loop": loop_seconds()}
             for part in options.parts.split(","):
                 say(f"Round {number} of {options.rounds}: {part}")
-                one[part] = {
-                    way: measure(way, part, source, dsn, options.rows)
-                    for way in in_turn([w for w in PARTS[part] if w in chosen - missing], number)
-                }
+                one[part] = {}
+                for way in in_turn([w for w in PARTS[part] if w in chosen - missing], number):
+                    one[part][way] = measure(way, part, source, dsn, options.rows)
+                    if (part, way) == ("whole", "ours"):
+                        one["verify"] = {
+                            depth: measure(depth, "verify", source, dsn, options.rows)
+                            for depth in PARTS["verify"]
+                        }
             for part in PARTS:
                 one.setdefault(part, {})
             rounds.append(one)
