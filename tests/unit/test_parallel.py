@@ -205,7 +205,7 @@ def test_how_many(
 
 def test_a_full_pipe(tmp_path: Path) -> None:
     """Parts of all sizes arrive whole, though no write takes them at once."""
-    parts = [os.urandom(n) for n in (0, 3, 70_000, 1, 1 << 20, 0, 5)]
+    parts = [os.urandom(n) for n in (0, 3, 70_000, *[1] * 2000, 1 << 20, 0, 5)]
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

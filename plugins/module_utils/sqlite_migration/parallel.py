@@ -38,6 +38,8 @@ _RANGE_BYTES = 1 << 20
 _RANGE_ROWS = 8192
 # What is written at once. Each write wakes the parent, and costs both more than the copy.
 _FRAME_BYTES = 512 << 10
+# Systems take 1024 in one call.
+_PARTS = 512
 # Longer rows cost more in copies than in packing, and each process would hold some of them.
 _LONG_ROW = 32 << 10
 _READ = 256 << 10
@@ -435,7 +437,7 @@ def _pack(connection: sqlite3.Connection, table: _Table, frames: int) -> None:
 
 
 def _write(descriptor: int, *parts: bytes) -> None:
-    sent = os.writev(descriptor, parts)
+    sent = os.writev(descriptor, parts[:_PARTS])
     for part in parts:
         left = memoryview(part)[min(sent, len(part)) :]
         sent -= len(part) - len(left)
