@@ -184,8 +184,8 @@ def test_what_goes_the_single_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("host", "by_processors"),
     [
-        ("127.0.0.1", {1: 0, 2: 1, 3: 2, 5: 4, 64: 4}),
-        ("db.example", {1: 0, 2: 2, 4: 4, 64: 4}),
+        ("127.0.0.1", {1: 0, 2: 1, 3: 2, 4: 3, 64: 3}),
+        ("db.example", {1: 0, 2: 2, 3: 3, 64: 3}),
     ],
     ids=["beside the server", "server elsewhere"],
 )
